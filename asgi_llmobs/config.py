@@ -1,0 +1,199 @@
+"""Every option in one table: its name, default and help; environment variables, docs and command line derive from it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from asgi_llmobs.errors import ConfigError
+
+__all__ = ["Config", "OPTIONS", "Option", "data_dir_of", "environment_name", "truthy"]
+
+FALSE_WORDS = {"", "0", "false", "no", "off"}
+TRUE_WORDS = {"1", "true", "yes", "on"}
+MEMORY = "sqlite://"
+
+
+def truthy(value: str | None) -> bool:
+    """Whether the text of an environment variable means yes."""
+    return value is not None and value.strip().lower() not in FALSE_WORDS
+
+
+def option(default: Any, help_text: str, *, env: str | None = None, parse: str = "text") -> Any:
+    return field(default=default, metadata={"help": help_text, "env": env, "parse": parse})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of one engine. ``Config.make(...)`` fills what is not given from the environment."""
+
+    store: str | None = option(
+        None,
+        "Database URL: sqlite:///path or postgresql://… . Default: .llmobs/llmobs.db in the working directory; in "
+        "memory under pytest.",
+        env="LLMOBS_DATABASE_URL",
+    )
+    project: str = option("default", "The isolation boundary that what is captured belongs to.")
+    enabled: bool = option(True, "False: capture nothing, start nothing, serve the admin only.", parse="bool")
+    capture: Literal["full", "metadata", "off"] = option(
+        "full", "full: bodies too. metadata: tokens, cost, times, no bodies and no text. off: nothing.", parse="choice"
+    )
+    instrument: Literal["auto", "off"] = option(
+        "auto", "auto: every httpx and httpx2 client is watched. off: only clients given to wrap().", parse="choice"
+    )
+    redact: Callable[[bytes], bytes] | Sequence[str] | None = option(
+        None, "A callable over body bytes, or regular expressions whose matches are replaced, before storage."
+    )
+    sample: float = option(1.0, "Share of traces whose calls are kept, 0.0 to 1.0.", parse="float")
+    record: Callable[[str, str], bool | None] | None = option(
+        None, "A callable (method, url) that says True or False whether a call is an LLM call, None to leave it to us."
+    )
+    session: Callable[[Any], str | None] | None = option(
+        None, "A callable over the incoming scope that names the session, or None."
+    )
+    user: Callable[[Any], str | None] | None = option(
+        None, "A callable over the incoming scope that names the user, or None."
+    )
+    retention: str | None = option(None, "What is kept: an age, a size or a count, e.g. 30d, 2GB, 30d,2GB,100000.")
+    providers: Sequence[Any] = option((), "Further providers, asked before ours.")
+    prices: Mapping[str, Any] | None = option(
+        None,
+        "Own prices by model pattern, in dollars per million tokens: "
+        '{"my-model*": {"input": 1.0, "output": 2.0, "cache_read": 0.1, "from": "2026-01-01"}}.',
+    )
+    trust_inbound: bool | Sequence[str] = option(
+        False,
+        "Whether LLMObs-*, Helicone-* and traceparent headers of incoming requests are believed: True, or the "
+        "addresses and networks of trusted peers.",
+        parse="trust",
+    )
+    max_body: int = option(2 * 1024 * 1024, "Bytes kept of one body; of a longer one head and tail.", parse="int")
+    buffer_bytes: int = option(
+        32 * 1024 * 1024, "Bytes of finished calls that may wait for the writer; beyond, bodies go first.", parse="int"
+    )
+    admin: str | None = option("/_llmobs", "Where the middleware serves the admin; None or empty: nowhere.")
+    auth: Any = option(None, "Who may open the admin: see asgi_llmobs.auth.")
+    service: str | None = option(None, "Name of this service, shown at every span.")
+    release: str | None = option(None, "Version of this service, shown at every span.")
+    trace_header: bool = option(False, "Send x-llmobs-trace-id with every response of the app.", parse="bool")
+    estimate_tokens: bool = option(
+        True, "Estimate, marked as such, the tokens of a stream that does not report its usage.", parse="bool"
+    )
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("capture", ("full", "metadata", "off")), ("instrument", ("auto", "off"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(name, f"{getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if not isinstance(self.project, str) or not self.project.strip() or len(self.project) > 200:
+            raise ConfigError("project", "give a name of 1 to 200 characters")
+        if isinstance(self.sample, bool) or not isinstance(self.sample, int | float) or not 0 <= self.sample <= 1:
+            raise ConfigError("sample", f"{self.sample!r} is not a share between 0.0 and 1.0")
+        for name in ("max_body", "buffer_bytes"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1024:
+                raise ConfigError(name, f"{value!r} is not a number of bytes of at least 1024")
+        for name in ("record", "session", "user"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise ConfigError(name, f"give a callable or None, not {type(value).__name__}")
+        if self.admin:
+            if not self.admin.startswith("/") or self.admin.rstrip("/") == "" or "//" in self.admin:
+                raise ConfigError("admin", f"{self.admin!r} is not a path such as /_llmobs; None switches it off")
+        self._check_store()
+
+    def _check_store(self) -> None:
+        if self.store is None:
+            return
+        if not isinstance(self.store, str):
+            raise ConfigError("store", "give a database URL such as sqlite:///llmobs.db or postgresql://host/name")
+        scheme = urlsplit(self.store).scheme.split("+")[0]
+        if scheme not in ("sqlite", "postgresql", "postgres"):
+            raise ConfigError(
+                "store",
+                f"{scheme or self.store!r} is no database that we know; write sqlite:///path/llmobs.db or "
+                "postgresql://user@host/name",
+            )
+
+    @classmethod
+    def make(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "Config":
+        """The options *given*, then the environment, then the defaults.
+
+        Args:
+            environ: Where variables are looked up; ``os.environ`` unless given.
+            **given: Options by name. ``None`` counts as given only where ``None`` has a meaning (``admin``, ``auth``).
+
+        Raises:
+            ConfigError: An option is unknown or its value cannot work.
+        """
+        environ = os.environ if environ is None else environ
+        known = {item.name: item for item in OPTIONS}
+        for name in given:
+            if name not in known:
+                raise ConfigError(name, f"there is no such option; the options are {', '.join(known)}")
+        values = dict(given)
+        for item in OPTIONS:
+            if item.name in values and (values[item.name] is not None or item.name == "admin"):
+                continue
+            text = environ.get(item.env)
+            if text is not None and item.parse is not None:
+                values[item.name] = item.read(text)
+            elif item.name in values:
+                del values[item.name]
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table."""
+
+    name: str
+    default: Any
+    help: str
+    env: str
+    parse: str | None
+
+    def read(self, text: str) -> Any:
+        """The value that the text of an environment variable stands for."""
+        text = text.strip()
+        if self.parse == "bool":
+            if text.lower() in FALSE_WORDS | TRUE_WORDS:
+                return truthy(text)
+            raise ConfigError(self.name, f"{self.env}={text!r} is neither true nor false")
+        if self.parse in ("int", "float"):
+            try:
+                return int(text) if self.parse == "int" else float(text)
+            except ValueError:
+                raise ConfigError(self.name, f"{self.env}={text!r} is not a number") from None
+        if self.parse == "trust":
+            if text.lower() in FALSE_WORDS | TRUE_WORDS:
+                return truthy(text)
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return text or None
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of the option *name*."""
+    return f"LLMOBS_{name.upper()}"
+
+
+NOT_FROM_ENVIRONMENT = {"record", "session", "user", "providers", "prices", "auth", "redact"}
+
+OPTIONS: tuple[Option, ...] = tuple(
+    Option(
+        item.name,
+        item.default,
+        item.metadata["help"],
+        item.metadata["env"] or environment_name(item.name),
+        None if item.name in NOT_FROM_ENVIRONMENT else item.metadata["parse"],
+    )
+    for item in fields(Config)
+)
+
+
+def data_dir_of(store: str) -> str | None:
+    """The folder of a SQLite file, ``None`` for anything else."""
+    if not store.startswith("sqlite") or store in (MEMORY, "sqlite:///:memory:"):
+        return None
+    path = store.split("///", 1)[-1].split("?")[0]
+    return os.path.dirname(os.path.abspath(path))

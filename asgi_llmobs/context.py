@@ -1,0 +1,122 @@
+"""Where we are: one trace, held by one ContextVar, mutable so that what a thread adds is seen everywhere."""
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["Place", "Trace", "current_place", "new_span_id", "new_trace_id", "place", "suppress", "suppressed"]
+
+MAX_SPANS = 5_000  # of one trace: beyond, calls are counted and the trace is marked truncated
+GRACE_NS = 60_000_000_000  # a task that outlives its request by more than this has a life of its own
+
+# the OS seeds it; a fork draws on: two processes must never make the same ids
+_random = random.SystemRandom()
+_bits = random.Random(_random.getrandbits(128))
+
+
+def reseed() -> None:
+    """Fresh ids for a forked child."""
+    _bits.seed(_random.getrandbits(128))
+
+
+def new_span_id() -> str:
+    """A span id: 16 hex digits, never all zero."""
+    return f"{_bits.getrandbits(64) or 1:016x}"
+
+
+def new_trace_id() -> str:
+    """A trace id: 32 hex digits, never all zero."""
+    return f"{_bits.getrandbits(128) or 1:032x}"
+
+
+class Trace:
+    """What all spans below one root share. One object for the whole request; ``annotate`` changes it in place."""
+
+    __slots__ = (
+        "ended_clock_ns",
+        "id",
+        "on_first_child",
+        "project",
+        "properties",
+        "route_of",
+        "sampled",
+        "session_id",
+        "session_name",
+        "session_path",
+        "spans",
+        "truncated",
+        "user_id",
+    )
+
+    def __init__(self, trace_id: str, project: str) -> None:
+        self.id = trace_id
+        self.project = project
+        self.session_id: str | None = None
+        self.session_name: str | None = None
+        self.session_path: str | None = None
+        self.user_id: str | None = None
+        self.properties: dict[str, str] = {}
+        self.spans = 0  # recorded below the root
+        self.truncated = 0
+        self.sampled = True
+        self.ended_clock_ns: int | None = None
+        self.route_of: Any = None  # callable that gives the route template, known only after routing
+        self.on_first_child: Any = None
+
+    def admit(self) -> bool:
+        """Count one more span; ``False`` where the trace is full or not sampled."""
+        if not self.sampled:
+            return False
+        if self.spans >= MAX_SPANS:
+            self.truncated += 1
+            return False
+        self.spans += 1
+        return True
+
+    def over(self) -> bool:
+        """Whether the root ended so long ago that what starts now is no longer part of it."""
+        return self.ended_clock_ns is not None and time.monotonic_ns() - self.ended_clock_ns > GRACE_NS
+
+
+class Place:
+    """A point in a trace: the span that new spans hang below, and the properties they inherit."""
+
+    __slots__ = ("properties", "span_id", "trace")
+
+    def __init__(self, trace: Trace, span_id: str | None, properties: Mapping[str, str] | None = None) -> None:
+        self.trace = trace
+        self.span_id = span_id
+        self.properties: dict[str, str] = dict(properties) if properties else {}
+
+
+place: ContextVar[Place | None] = ContextVar("llmobs_place", default=None)
+_suppressed: ContextVar[bool] = ContextVar("llmobs_suppressed", default=False)
+
+
+def current_place() -> Place | None:
+    """The point where a new span belongs, ``None`` outside any trace."""
+    here = place.get()
+    return None if here is None or here.trace.over() else here
+
+
+def suppressed() -> bool:
+    """Whether the code that runs now is not to be recorded."""
+    return _suppressed.get()
+
+
+@contextmanager
+def suppress() -> Iterator[None]:
+    """Nothing that happens inside the block is recorded.
+
+    OpenTelemetry's own ``suppress_instrumentation`` is honoured likewise.
+    """
+    before = _suppressed.get()
+    _suppressed.set(True)
+    try:
+        yield
+    finally:
+        # set, not reset: a generator may be closed in another context, where a token is refused
+        _suppressed.set(before)

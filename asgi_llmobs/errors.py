@@ -1,0 +1,42 @@
+"""Every error that asgi_llmobs raises on purpose.
+
+    LLMObsError
+    ├── ConfigError        wrong configuration, at construction: names the option and the fix
+    ├── UnsupportedClient  wrap() was given something that holds no httpx or httpx2 client
+    └── StoreError         the store cannot be opened or is of a newer version
+        └── SchemaTooNew   the database was written by a newer asgi_llmobs
+
+Nothing of this is raised while the app handles a request: what goes wrong there is counted and logged by
+:mod:`asgi_llmobs.safely`.
+"""
+
+__all__ = ["ConfigError", "LLMObsError", "SchemaTooNew", "StoreError", "UnsupportedClient"]
+
+
+class LLMObsError(Exception):
+    """The root: catch this to catch all of ours."""
+
+
+class ConfigError(LLMObsError, ValueError):
+    """An option has a value that cannot work.
+
+    Args:
+        option: Name of the option as it is spelled in :class:`asgi_llmobs.LLMObs`.
+        problem: What is wrong with the value, and what to write instead.
+    """
+
+    def __init__(self, option: str, problem: str) -> None:
+        self.option = option
+        super().__init__(f"{option}: {problem}")
+
+
+class UnsupportedClient(LLMObsError, TypeError):
+    """``wrap()`` found no httpx or httpx2 client in the object it was given."""
+
+
+class StoreError(LLMObsError):
+    """The store cannot be opened, read or written."""
+
+
+class SchemaTooNew(StoreError):
+    """The database was written by a newer version of asgi_llmobs: recording pauses, nothing is lost."""

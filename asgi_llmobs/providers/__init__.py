@@ -1,0 +1,1 @@
+"""Who answers an LLM call and how it speaks."""
