@@ -1,0 +1,74 @@
+"""The bodies of an exchange as parsed JSON: the request, a whole answer, the objects of a streamed one."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from asgi_llmobs.providers.base import Wire
+from asgi_llmobs.providers.framing import (
+    Event,
+    aws_events,
+    json_array_items,
+    json_lines,
+    parse_json,
+    sse_events,
+)
+from asgi_llmobs.providers.values import named, obj, warn
+from asgi_llmobs.records import Reading
+
+__all__ = ["Chunk", "answer_of", "chunks", "is_stream", "request_of"]
+
+STREAMS = {
+    "sse": sse_events,
+    "ndjson": json_lines,
+    "json-array-stream": json_array_items,
+    "aws-eventstream": aws_events,
+}
+
+
+def request_of(wire: Wire, reading: Reading) -> dict[str, Any]:
+    """The request's JSON object; notes its model and whether it asks for a stream."""
+    body = obj(parse_json(wire.request_body))
+    if wire.request_body and not body:
+        warn(reading, "the request body is no JSON object")
+    reading.request_model = named(body.get("model"))
+    reading.stream_requested = body.get("stream") is True
+    return body
+
+
+def answer_of(wire: Wire, reading: Reading) -> dict[str, Any]:
+    """The JSON object of a whole answer, an empty one where it is none."""
+    value = parse_json(wire.response_body)
+    reading.ended = value is not None
+    return obj(value)
+
+
+def is_stream(reading: Reading) -> bool:
+    """Whether the answer is cut into events."""
+    return reading.framing in STREAMS
+
+
+class Chunk(NamedTuple):
+    """One object of a stream: the event's name (``""`` where it has none), the object, the offset just after it."""
+
+    type: str
+    data: dict[str, Any]
+    end: int
+
+
+def chunks(wire: Wire, reading: Reading) -> Iterator[Chunk]:
+    """The objects of a streamed answer in the framing that the reading names; ``[DONE]`` ends it."""
+    for event in STREAMS[reading.framing](wire.response_body):
+        if event.data.strip() == b"[DONE]":
+            yield Chunk("[DONE]", {}, event.end)
+            return
+        data = parse_json(event.data)
+        if isinstance(data, dict):
+            yield Chunk(event.type, data, event.end)
+        elif event.data.strip():
+            broken(event, wire, reading)
+
+
+def broken(event: Event, wire: Wire, reading: Reading) -> None:
+    """Note an event that is no JSON object; the last one of a body that broke off is no surprise."""
+    if wire.complete or event.end < len(wire.response_body):
+        warn(reading, "an event of the stream is no JSON object")
