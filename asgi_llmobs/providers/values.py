@@ -106,8 +106,9 @@ def as_text(value: Any) -> str | None:
     """A tool's result as text: strings as they are, lists of text blocks joined, everything else as JSON."""
     if value is None or isinstance(value, str):
         return value
-    texts = [item if isinstance(item, str) else obj(item).get("text") for item in array(value)]
-    if texts and all(isinstance(item, str) for item in texts):
+    pieces = [item if isinstance(item, str) else obj(item).get("text") for item in array(value)]
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    if pieces and len(texts) == len(pieces):
         return "\n".join(texts)
     return json.dumps(slim(value), ensure_ascii=False)
 
