@@ -38,9 +38,11 @@ class Trace:
     __slots__ = (
         "ended_clock_ns",
         "id",
+        "client_gone",
         "on_first_child",
         "project",
         "properties",
+        "recorder",
         "route_of",
         "sampled",
         "session_id",
@@ -65,6 +67,8 @@ class Trace:
         self.ended_clock_ns: int | None = None
         self.route_of: Any = None  # callable that gives the route template, known only after routing
         self.on_first_child: Any = None
+        self.recorder: Any = None  # of the engine that this trace belongs to
+        self.client_gone = False
 
     def admit(self) -> bool:
         """Count one more span; ``False`` where the trace is full or not sampled."""

@@ -313,7 +313,8 @@ class Request(Span):
     server_tools: tuple[str, ...] = ()
     refusal: str | None = None
     error: Mapping[str, Any] | None = None
-    usage: Usage | None = None
+    usage: Usage | None = None  # as the provider says it; None where it does not
+    estimate: Usage | None = None  # ours, where the provider says nothing
     usage_raw: Any = None
     service_tier: str | None = None
     cost: Cost = Cost(reason="not priced")
@@ -343,6 +344,11 @@ class Request(Span):
     def cost_usd(self) -> Decimal | None:
         """The price in US dollars; ``None``, never 0, where it is unknown."""
         return self.cost.amount
+
+    @property
+    def counted(self) -> Usage | None:
+        """The usage, or where there is none our estimate of it (``estimated`` is true then)."""
+        return self.estimate or self.usage
 
     @property
     def input_tokens(self) -> int | None:
@@ -393,6 +399,7 @@ class Exchange:
     chunk_clocks: list[int] = field(default_factory=list)
     response_size: int = 0
     response_truncated: bool = False
+    response_sha256: str | None = None  # of the whole, where it was truncated on the way
     decoded: bool = False  # the chunks are already decoded (a response that was read before we saw it)
     headers_clock_ns: int | None = None
     end_clock_ns: int | None = None
@@ -400,7 +407,7 @@ class Exchange:
     eof: bool = False
     error_type: str | None = None
     error_message: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)  # LLMObs-* and Helicone-*, lower case, no prefix
+    annotations: Any = None  # capture.annotations.Annotations
     properties: Mapping[str, str] = field(default_factory=dict)
     project: str = "default"
     session_id: str | None = None

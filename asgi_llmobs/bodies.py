@@ -1,0 +1,92 @@
+"""Bodies as they are stored: long base64 runs, vectors and uploads replaced by what they are, then bounded."""
+
+import hashlib
+import re
+from email.parser import BytesHeaderParser
+from email.policy import HTTP
+from typing import Any
+
+import orjson
+
+from asgi_llmobs.records import Body
+
+__all__ = ["keep", "multipart_summary", "without_vectors"]
+
+SLIM_ABOVE = 64 * 1024
+# whole base64 strings of images and audio; a possessive class so that it never backtracks
+BASE64_RUN = re.compile(rb'[A-Za-z0-9+/_-]{16384,}+={0,2}')
+VECTOR = re.compile(rb'\[(?:\s*+-?+[0-9][0-9.eE+-]*+\s*+,?+){16,}+\]')
+BASE64_EMBEDDING = re.compile(rb'("embedding"\s*+:\s*+)"[A-Za-z0-9+/]{64,}+={0,2}"')
+
+
+def slim(content: bytes) -> tuple[bytes, bool]:
+    """*content* with base64 runs of 16 KB and more replaced by their size and hash."""
+    if len(content) < SLIM_ABOVE:
+        return content, False
+    found = 0
+
+    def replace(match: re.Match[bytes]) -> bytes:
+        nonlocal found
+        found += 1
+        run = match.group()
+        return b"[base64 of %d characters, sha256 %s]" % (len(run), hashlib.sha256(run).hexdigest()[:16].encode())
+
+    out = BASE64_RUN.sub(replace, content)
+    return out, found > 0
+
+
+def without_vectors(content: bytes) -> tuple[bytes, bool]:
+    """*content* with lists of 16 numbers and more, and base64 embeddings, replaced by how long they are."""
+    found = 0
+
+    def numbers(match: re.Match[bytes]) -> bytes:
+        nonlocal found
+        found += 1
+        return b'"[%d numbers]"' % (match.group().count(b",") + 1)
+
+    def encoded(match: re.Match[bytes]) -> bytes:
+        nonlocal found
+        found += 1
+        return match.group(1) + b'"[base64 vector]"'
+
+    out = BASE64_EMBEDDING.sub(encoded, VECTOR.sub(numbers, content))
+    return out, found > 0
+
+
+def multipart_summary(content: bytes, content_type: str, size: int) -> bytes:
+    """A multipart upload as JSON: its fields, and of files name, type and size, never the bytes."""
+    boundary = re.search(r'boundary="?([^";]+)"?', content_type)
+    fields: dict[str, Any] = {}
+    files: list[dict[str, Any]] = []
+    for part in content.split(b"--" + boundary.group(1).encode("latin-1"))[1:] if boundary else []:
+        head, separator, data = part.partition(b"\r\n\r\n")
+        if not separator:
+            continue
+        headers = BytesHeaderParser(policy=HTTP).parsebytes(head.lstrip(b"\r\n") + b"\r\n\r\n")
+        name = headers.get_param("name", header="content-disposition")
+        filename = headers.get_filename()
+        data = data.removesuffix(b"\r\n")
+        if filename is not None:
+            files.append({"name": name, "filename": filename, "type": headers.get_content_type(), "size": len(data)})
+        elif name is not None and len(data) <= 65_536:
+            fields[str(name)] = data.decode("utf-8", "replace")
+    return orjson.dumps({"multipart": {"fields": fields, "files": files, "size": size}})
+
+
+def keep(
+    content: bytes, *, limit: int, media_type: str | None, size: int, sha256: str | None, truncated: bool, slimmed: bool
+) -> Body:
+    """A body bounded to *limit* bytes, head and tail, with size and hash of the whole."""
+    if len(content) > limit:
+        content = content[: limit - limit // 4] + content[-(limit // 4) :]
+        truncated = True
+    return Body(
+        content=content, media_type=media_type, size=size, sha256=sha256, truncated=truncated, slimmed=slimmed
+    )
+
+
+def is_text(media_type: str, content: bytes) -> bool:
+    """Whether a body is text, by its type, or where that says nothing by its first bytes."""
+    if media_type.startswith(("audio/", "image/", "video/")) or "octet-stream" in media_type:
+        return False
+    return b"\0" not in content[:512]

@@ -1,0 +1,51 @@
+"""Where in the app a call was made: the nearest frame that is neither a library's nor ours."""
+
+import os
+import sys
+import sysconfig
+from types import FrameType
+
+__all__ = ["caller"]
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+LIBRARIES = tuple(
+    {
+        os.path.normcase(path) + os.sep
+        for name, path in sysconfig.get_paths().items()
+        if name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+)
+MAX_FRAMES = 200
+_theirs: dict[str, bool] = {}
+
+
+def is_app(filename: str) -> bool:
+    known = _theirs.get(filename)
+    if known is None:
+        path = os.path.normcase(filename)
+        known = not (
+            path.startswith((HERE, "<frozen", *LIBRARIES))
+            or f"{os.sep}site-packages{os.sep}" in path
+            or f"{os.sep}dist-packages{os.sep}" in path
+        )
+        if len(_theirs) < 10_000:
+            _theirs[filename] = known
+    return known
+
+
+def caller() -> str | None:
+    """``path:line function`` of the app's own frame that led here, relative to the working directory if below it."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            return None
+        filename = frame.f_code.co_filename
+        if is_app(filename):
+            return f"{short(filename)}:{frame.f_lineno} {frame.f_code.co_qualname}"
+        frame = frame.f_back
+    return None
+
+
+def short(filename: str) -> str:
+    root = os.getcwd() + os.sep
+    return filename[len(root) :] if filename.startswith(root) else filename

@@ -1,0 +1,123 @@
+"""What capture talks to: takes what happened, decides whether it is kept, hands it to the spool."""
+
+import os
+import random
+import socket
+import sys
+from contextvars import ContextVar
+
+from asgi_llmobs.config import Config
+from asgi_llmobs.context import Trace, new_trace_id, suppressed
+from asgi_llmobs.providers import Match, match
+from asgi_llmobs.records import Exchange, Span
+from asgi_llmobs.safely import safely
+from asgi_llmobs.spool import Spool
+
+__all__ = ["Recorder", "active_recorder", "otel_parent", "otel_suppressed"]
+
+_default: "Recorder | None" = None
+_override: ContextVar["Recorder | None"] = ContextVar("llmobs_recorder", default=None)
+HOST = socket.gethostname()
+
+
+class Recorder:
+    """The write side of one engine.
+
+    Args:
+        config: Its options.
+        spool: Where finished calls go.
+    """
+
+    def __init__(self, config: Config, spool: Spool) -> None:
+        self.config = config
+        self.spool = spool
+        self.active = config.enabled and config.capture != "off"
+
+    def match(self, method: str, host: str, port: int | None, path: str) -> Match | None:
+        """Who answers this call, ``None`` where it is no LLM call."""
+        return match(method, host, port, path, self.config.providers)
+
+    def match_any(self, path: str) -> Match:
+        """The dialect of a call that the app itself calls an LLM call: told by its path, else read as plain JSON."""
+        return match("POST", "", None, path, self.config.providers) or GENERIC
+
+    def new_trace(self, trace_id: str | None = None) -> Trace:
+        """A trace of this engine's project, sampled as configured."""
+        trace = Trace(trace_id or new_trace_id(), self.config.project)
+        trace.recorder = self
+        if self.config.sample < 1.0:
+            trace.sampled = random.random() < self.config.sample  # noqa: S311 - sampling, not secrecy
+        return trace
+
+    def begin(self, exchange: Exchange) -> None:
+        """A call has started."""
+        with safely("begin"):
+            self.spool.begin(exchange)
+
+    def finish(self, exchange: Exchange) -> None:
+        """A call has ended, in whatever way. Synchronous and cheap: it may run in a cancelled generator."""
+        with safely("finish"):
+            self.spool.put(exchange)
+
+    def record(self, span: Span) -> None:
+        """A span that is complete."""
+        with safely("record"):
+            self.spool.put(span)
+
+
+def set_default(recorder: "Recorder | None") -> None:
+    """The recorder of calls made outside any trace; the engine that was made last."""
+    global _default
+    _default = recorder
+
+
+def default_recorder() -> "Recorder | None":
+    """The recorder set last."""
+    return _default
+
+
+def override(recorder: "Recorder | None") -> "Recorder | None":
+    """The recorder for this context alone; gives the one before."""
+    before = _override.get()
+    _override.set(recorder)
+    return before
+
+
+def active_recorder(trace: Trace | None = None, own: "Recorder | None" = None) -> "Recorder | None":
+    """The recorder to use now, ``None`` where nothing is to be recorded.
+
+    Args:
+        trace: The trace we are in: what happens inside it belongs to its engine.
+        own: The recorder of a client that was wrapped, which wins.
+    """
+    recorder = own or (trace.recorder if trace is not None else None) or _override.get() or _default
+    if recorder is None or not recorder.active or suppressed() or otel_suppressed():
+        return None
+    return recorder
+
+
+def otel_suppressed() -> bool:
+    """Whether OpenTelemetry's ``suppress_instrumentation`` is in force. Looks only where it is loaded already."""
+    context = sys.modules.get("opentelemetry.context")
+    if context is None:
+        return False
+    with safely("otel"):
+        return bool(context.get_value("suppress_instrumentation") or context.get_value("suppress_http_instrumentation"))
+    return False
+
+
+def otel_parent() -> tuple[str, str] | None:
+    """Trace id and span id of a valid current OpenTelemetry span of the host, so that both trees join."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    with safely("otel"):
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    return None
+
+
+def origin() -> dict[str, object]:
+    """Where we run, for every record."""
+    return {"host": HOST, "pid": os.getpid()}

@@ -1,0 +1,182 @@
+"""One thread of each process that takes finished calls from the spool, makes records of them, and feeds the sinks."""
+
+import atexit
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from asgi_llmobs.context import suppress
+from asgi_llmobs.pipeline import Pipeline
+from asgi_llmobs.records import Span
+from asgi_llmobs.safely import report, safely
+from asgi_llmobs.spool import Entry, MemorySpool
+
+__all__ = ["Sink", "Writer", "Written"]
+
+BATCH = 200
+PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well
+RUNNING_AFTER_NS = 2_000_000_000
+RETRY_SECONDS = (0.25, 10.0)
+EXIT_SECONDS = 2.0
+
+
+class Written(NamedTuple):
+    """What became of a batch: how many records are stored, and how many were refused for good."""
+
+    stored: int
+    refused: int
+
+
+class Sink(Protocol):
+    """Where records go. ``write`` raises where it should be tried again later."""
+
+    def write(self, batch: Sequence[Span]) -> Written:
+        """Store *batch*, all or nothing but for records that are refused for good."""
+
+
+class Writer:
+    """Drains a spool into sinks.
+
+    Args:
+        spool: Where finished calls wait.
+        pipeline: Makes records of them.
+        open_sinks: Gives the sinks; called in the writer's thread, at the first batch.
+    """
+
+    def __init__(self, spool: MemorySpool, pipeline: Pipeline, open_sinks: Callable[[], Sequence[Sink]]) -> None:
+        self._spool = spool
+        self._pipeline = pipeline
+        self._open_sinks = open_sinks
+        self._sinks: Sequence[Sink] | None = None
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._idle = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self.last_error: str | None = None
+        self.cpu_ns = 0
+        self.hurry = False
+
+    def start(self) -> None:
+        """Start the thread, once; at interpreter shutdown nothing happens."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        with self._start_lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="llmobs-writer", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # no new threads while the interpreter shuts down
+                self._thread = None
+                return
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+
+    def woken(self) -> None:
+        """Something was put into the spool."""
+        if self._thread is None:
+            self.start()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until everything that is in the spool now is stored.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether the spool is empty.
+        """
+        if self._spool.empty():
+            return True
+        self.start()
+        deadline = time.monotonic() + timeout
+        self.hurry = True
+        self._wake.set()
+        try:
+            with self._idle:
+                while not self._spool.empty():
+                    left = deadline - time.monotonic()
+                    if left <= 0 or self._thread is None or not self._thread.is_alive():
+                        return self._spool.empty()
+                    self._idle.wait(min(left, 0.1))
+        finally:
+            self.hurry = False
+        return True
+
+    def close(self, timeout: float = EXIT_SECONDS) -> None:
+        """Flush for *timeout* seconds at most, then end the thread. It starts again with the next finished call."""
+        with safely("close"):
+            self.flush(timeout)
+            thread = self._thread
+            self._stop.set()
+            self._wake.set()
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(1.0)
+            self._thread = None
+
+    def reset_after_fork(self) -> None:
+        """A forked child has no thread and fresh locks."""
+        self.__init__(self._spool, self._pipeline, self._open_sinks)  # type: ignore[misc]
+
+    def _run(self) -> None:
+        with suppress():  # what the sinks themselves call is not recorded
+            failures = 0
+            while not self._stop.is_set():
+                self._wake.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
+                if not self.hurry and not self._spool.empty():
+                    self._stop.wait(0.02)  # let a batch gather
+                self._wake.clear()
+                try:
+                    started = time.thread_time_ns()
+                    self._turn()
+                    self.cpu_ns += time.thread_time_ns() - started
+                    failures = 0
+                    self.last_error = None
+                except Exception as error:  # noqa: BLE001 - the batch stays spooled and is tried again
+                    failures += 1
+                    self.last_error = f"{type(error).__name__}"
+                    report("store", error)
+                    low, high = RETRY_SECONDS
+                    self._stop.wait(random.uniform(0.5, 1.0) * min(high, low * 2 ** min(failures, 6)))  # noqa: S311
+
+    def _turn(self) -> None:
+        """Everything that waits, in batches; then what has been running for long."""
+        while batch := self._spool.take(BATCH):
+            self._write(batch)
+            if self._stop.is_set():
+                break
+        running = self._spool.running(RUNNING_AFTER_NS)
+        if running:
+            records = [record for exchange in running if (record := self._made(self._pipeline.running, exchange))]
+            for sink in self._opened():
+                sink.write(records)
+        with self._idle:
+            self._idle.notify_all()
+
+    def _opened(self) -> Sequence[Sink]:
+        if self._sinks is None:
+            self._sinks = self._open_sinks()
+        return self._sinks
+
+    def _made(self, make: Callable[..., Span], entry: Entry) -> Span | None:
+        with safely("pipeline"):
+            return make(entry)
+        return None
+
+    def _write(self, batch: Sequence[Entry]) -> None:
+        sinks = self._opened()
+        records = [record for entry in batch if (record := self._made(self._pipeline.process, entry))]
+        unread = len(batch) - len(records)
+        refused = 0
+        for sink in sinks:
+            refused = max(refused, sink.write(records).refused)
+        dropped = {reason: count for reason, count in (("unreadable", unread), ("refused", refused)) if count}
+        self._spool.done(len(records) - refused, dropped)
+        with self._idle:
+            self._idle.notify_all()
