@@ -2,6 +2,7 @@
 
     LLMObsError
     ├── ConfigError        wrong configuration, at construction: names the option and the fix
+    ├── FilterError        a query names a field or a value that no filter knows
     ├── UnsupportedClient  wrap() was given something that holds no httpx or httpx2 client
     └── StoreError         the store cannot be opened or is of a newer version
         └── SchemaTooNew   the database was written by a newer asgi_llmobs
@@ -10,7 +11,7 @@ Nothing of this is raised while the app handles a request: what goes wrong there
 :mod:`asgi_llmobs.safely`.
 """
 
-__all__ = ["ConfigError", "LLMObsError", "SchemaTooNew", "StoreError", "UnsupportedClient"]
+__all__ = ["ConfigError", "FilterError", "LLMObsError", "SchemaTooNew", "StoreError", "UnsupportedClient"]
 
 
 class LLMObsError(Exception):
@@ -28,6 +29,20 @@ class ConfigError(LLMObsError, ValueError):
     def __init__(self, option: str, problem: str) -> None:
         self.option = option
         super().__init__(f"{option}: {problem}")
+
+
+class FilterError(LLMObsError, ValueError):
+    """A query cannot be understood.
+
+    Args:
+        field: The name in the query that is wrong, as it was written.
+        problem: What is wrong with it, and what to write instead.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
 
 
 class UnsupportedClient(LLMObsError, TypeError):
