@@ -1,0 +1,44 @@
+"""What all tests share: a clean environment, a fake provider on a socket, and where Chromium is."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asgi_llmobs.testing import FakeProvider
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, proxies and options of the machine the suite runs on must not decide a test."""
+    for name in list(os.environ):
+        if name.startswith("LLMOBS_") and not name.startswith("LLMOBS_TEST_"):
+            monkeypatch.delenv(name)
+        if name.endswith(("_API_KEY", "_BASE_URL")) or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def fake() -> FakeProvider:
+    """A provider that is not there, for use inside the process."""
+    return FakeProvider()
+
+
+@pytest.fixture
+def fake_url(fake: FakeProvider) -> Iterator[str]:
+    """The same provider on a socket; its address."""
+    with fake.serve() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium or Chrome; without one the test is skipped."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    candidates = (os.environ.get("LLMOBS_TEST_CHROMIUM"), *(shutil.which(name) for name in names))
+    for path in candidates:
+        if path and Path(path).exists():
+            return path
+    pytest.skip("no Chromium found: install one, or name it in LLMOBS_TEST_CHROMIUM")
