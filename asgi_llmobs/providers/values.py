@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "number",
     "obj",
     "parsed_arguments",
+    "place_at",
     "plus",
     "rest",
     "string",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 MAX_COUNT = 10**12  # more tokens than any answer has: a broken counter
+MAX_PATH, MAX_PLACE = 32, 1000  # of a JSON path: deeper or longer is garbage
 LONG_STRING = 4096  # inside a tool's result: longer than this without a blank is encoded data, no text
 
 
@@ -153,3 +156,31 @@ def parsed_arguments(text: str) -> Any:
         return {}
     value = parse_json(text)
     return text if value is None else value
+
+
+def place_at(target: dict[str, Any], path: str, item: Mapping[str, Any]) -> None:
+    """Put a streamed value where a JSON path (``$.city.name``, ``$.days[0]``) points; strings come in pieces.
+
+    Args:
+        target: The object that is being put together.
+        path: The path; what is no plain path of names and places is left alone.
+        item: ``stringValue``, ``numberValue``, ``boolValue`` or ``nullValue``.
+    """
+    names = re.findall(r"\[(\d+)\]|\['([^']*)'\]|([^.\[\]$]+)", path)
+    keys: list[str | int] = [int(place) if place else quoted or plain for place, quoted, plain in names]
+    if not keys or len(keys) > MAX_PATH or any(isinstance(key, int) and key > MAX_PLACE for key in keys):
+        return
+    value = next((item[name] for name in ("stringValue", "numberValue", "boolValue") if name in item), None)
+    node: Any = target
+    for place, key in enumerate(keys):
+        if isinstance(key, int) != isinstance(node, list):
+            return
+        if isinstance(key, int):
+            node.extend([None] * (key + 1 - len(node)))
+        old = node[key] if isinstance(key, int) else node.get(key)
+        if place == len(keys) - 1:
+            node[key] = old + value if isinstance(old, str) and isinstance(value, str) else value
+        else:
+            if not isinstance(old, dict | list):
+                node[key] = [] if isinstance(keys[place + 1], int) else {}
+            node = node[key]
