@@ -39,10 +39,13 @@ class Trace:
         "ended_clock_ns",
         "id",
         "client_gone",
-        "on_first_child",
+        "inbound_traceparent",
+        "name",
         "project",
         "properties",
         "recorder",
+        "root",
+        "root_told",
         "route_of",
         "sampled",
         "session_id",
@@ -66,7 +69,10 @@ class Trace:
         self.sampled = True
         self.ended_clock_ns: int | None = None
         self.route_of: Any = None  # callable that gives the route template, known only after routing
-        self.on_first_child: Any = None
+        self.root: Any = None  # callable that gives the root span as it stands, while it is open
+        self.root_told = False
+        self.name: str | None = None
+        self.inbound_traceparent: str | None = None
         self.recorder: Any = None  # of the engine that this trace belongs to
         self.client_gone = False
 

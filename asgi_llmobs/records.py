@@ -9,7 +9,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "Attempt",
@@ -25,6 +25,7 @@ __all__ = [
     "Request",
     "Span",
     "Usage",
+    "Written",
 ]
 
 
@@ -419,6 +420,13 @@ class Exchange:
     omit_request: bool = False
     omit_response: bool = False
     trace: Any = None  # context.Trace while in process; dropped when it crosses to the store
+
+
+class Written(NamedTuple):
+    """What became of a batch of records: how many are stored, and how many were refused for good."""
+
+    stored: int
+    refused: int
 
 
 def columns(record: type) -> tuple[str, ...]:

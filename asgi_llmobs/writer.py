@@ -5,28 +5,21 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from asgi_llmobs.context import suppress
 from asgi_llmobs.pipeline import Pipeline
-from asgi_llmobs.records import Span
+from asgi_llmobs.records import Exchange, Span, Written
 from asgi_llmobs.safely import report, safely
 from asgi_llmobs.spool import Entry, MemorySpool
 
-__all__ = ["Sink", "Writer", "Written"]
+__all__ = ["Sink", "Writer"]
 
 BATCH = 200
 PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well
 RUNNING_AFTER_NS = 2_000_000_000
 RETRY_SECONDS = (0.25, 10.0)
 EXIT_SECONDS = 2.0
-
-
-class Written(NamedTuple):
-    """What became of a batch: how many records are stored, and how many were refused for good."""
-
-    stored: int
-    refused: int
 
 
 class Sink(Protocol):
@@ -154,6 +147,7 @@ class Writer:
         running = self._spool.running(RUNNING_AFTER_NS)
         if running:
             records = [record for exchange in running if (record := self._made(self._pipeline.running, exchange))]
+            records += open_roots(running)
             for sink in self._opened():
                 sink.write(records)
         with self._idle:
@@ -173,10 +167,25 @@ class Writer:
         sinks = self._opened()
         records = [record for entry in batch if (record := self._made(self._pipeline.process, entry))]
         unread = len(batch) - len(records)
+        roots = open_roots(batch)
         refused = 0
         for sink in sinks:
             refused = max(refused, sink.write(records).refused)
+            if roots:
+                sink.write(roots)
         dropped = {reason: count for reason, count in (("unreadable", unread), ("refused", refused)) if count}
         self._spool.done(len(records) - refused, dropped)
         with self._idle:
             self._idle.notify_all()
+
+
+def open_roots(entries: Sequence[Entry]) -> list[Span]:
+    """The roots, still running, of calls that are written before their root is; each once."""
+    found = []
+    for entry in entries:
+        trace = entry.trace if isinstance(entry, Exchange) else None
+        if trace is not None and trace.root is not None and trace.ended_clock_ns is None and not trace.root_told:
+            trace.root_told = True
+            with safely("open root"):
+                found.append(trace.root())
+    return found

@@ -11,7 +11,7 @@ from asgi_llmobs.capture.recorder import Recorder
 from asgi_llmobs.capture.streams import NAMES, attach
 from asgi_llmobs.errors import UnsupportedClient
 
-__all__ = ["WatchedTransport", "instrument", "unwrap", "uninstrument", "wrap"]
+__all__ = ["WatchedTransport", "instrument", "instrumented", "unwrap", "uninstrument", "wrap"]
 
 T = TypeVar("T")
 ORIGINAL = "__llmobs_original__"
@@ -266,6 +266,11 @@ def instrument() -> None:
         if not hasattr(module.Client.send, ORIGINAL):
             module.Client.send = watch_send(module.Client.send)
             module.AsyncClient.send = watch_async_send(module.AsyncClient.send)
+
+
+def instrumented() -> bool:
+    """Whether any family is watched."""
+    return bool(_instrumented)
 
 
 def uninstrument() -> None:

@@ -305,8 +305,6 @@ def make_exchange(request: Any, recorder: Recorder, found: Match, said: annotati
     else:
         trace, parent_id = place.trace, place.span_id
         properties.update(place.properties)
-        if trace.on_first_child is not None:
-            trace.on_first_child()
     if said.session_id and trace.session_id is None:
         trace.session_id, trace.session_name = said.session_id, said.session_name
     if said.user_id and trace.user_id is None:

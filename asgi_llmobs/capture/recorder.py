@@ -4,11 +4,10 @@ import os
 import random
 import socket
 import sys
-from contextvars import ContextVar
 
 from asgi_llmobs.config import Config
 from asgi_llmobs.context import Trace, new_trace_id, suppressed
-from asgi_llmobs.providers import Match, match
+from asgi_llmobs.providers import GENERIC, Match, match
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.safely import safely
 from asgi_llmobs.spool import Spool
@@ -16,7 +15,7 @@ from asgi_llmobs.spool import Spool
 __all__ = ["Recorder", "active_recorder", "otel_parent", "otel_suppressed"]
 
 _default: "Recorder | None" = None
-_override: ContextVar["Recorder | None"] = ContextVar("llmobs_recorder", default=None)
+_override: "Recorder | None" = None
 HOST = socket.gethostname()
 
 
@@ -77,10 +76,15 @@ def default_recorder() -> "Recorder | None":
 
 
 def override(recorder: "Recorder | None") -> "Recorder | None":
-    """The recorder for this context alone; gives the one before."""
-    before = _override.get()
-    _override.set(recorder)
+    """Everything that happens in this process is recorded here, whoever claims it; gives the one before. For tests."""
+    global _override
+    before, _override = _override, recorder
     return before
+
+
+def effective(recorder: "Recorder") -> "Recorder":
+    """*recorder*, or the one that overrides it."""
+    return _override or recorder
 
 
 def active_recorder(trace: Trace | None = None, own: "Recorder | None" = None) -> "Recorder | None":
@@ -90,7 +94,7 @@ def active_recorder(trace: Trace | None = None, own: "Recorder | None" = None) -
         trace: The trace we are in: what happens inside it belongs to its engine.
         own: The recorder of a client that was wrapped, which wins.
     """
-    recorder = own or (trace.recorder if trace is not None else None) or _override.get() or _default
+    recorder = _override or own or (trace.recorder if trace is not None else None) or _default
     if recorder is None or not recorder.active or suppressed() or otel_suppressed():
         return None
     return recorder

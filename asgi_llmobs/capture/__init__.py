@@ -1,0 +1,1 @@
+"""The write side: everything that turns what happened into records."""

@@ -1,0 +1,260 @@
+"""The engine: owns the parts and their lifetime; the only place where the write wing and the read wing meet."""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from asgi_llmobs.capture import clients, recorder
+from asgi_llmobs.config import MEMORY, Config
+from asgi_llmobs.context import reseed
+from asgi_llmobs.pipeline import Pipeline
+from asgi_llmobs.safely import failures, safely
+from asgi_llmobs.spool import MemorySpool
+from asgi_llmobs.writer import Sink, Writer
+
+__all__ = ["LLMObs", "Stats", "current_engine"]
+
+T = TypeVar("T")
+DEFAULT_STORE = "sqlite:///.llmobs/llmobs.db"
+
+_engines: "weakref.WeakSet[LLMObs]" = weakref.WeakSet()
+_current: "LLMObs | None" = None
+
+
+class Stats(NamedTuple):
+    """Exact counters of this process; ``captured == stored + spooled + sum(dropped.values())``.
+
+    ``captured`` counts finished calls and spans. ``failures`` are exceptions in our own code, by part; none reached
+    the app. ``writer_cpu_ns`` is the CPU time that the writer thread has used.
+    """
+
+    captured: int
+    stored: int
+    spooled: int
+    dropped: Mapping[str, int]
+    bodies_dropped: int
+    spooled_bytes: int
+    open: int
+    failures: Mapping[str, int]
+    last_error: str | None
+    writer_cpu_ns: int
+
+
+class LLMObs:
+    """The engine. Making one reads the configuration and does nothing else: no I/O, no thread.
+
+    Args:
+        store: Database URL; see the option ``store``.
+        **options: The options of :class:`asgi_llmobs.config.Config`; each is also an environment variable.
+
+    Raises:
+        ConfigError: An option is unknown or its value cannot work; the message names the fix.
+    """
+
+    def __init__(self, store: str | None = None, *, sinks: Sequence[Sink] | None = None, **options: Any) -> None:
+        self.config = Config.make(store=store, **options)
+        self._given_sinks = sinks
+        self._database: Any = None
+        self._admin: Any = None
+        self._lock = threading.Lock()
+        self.spool = MemorySpool(self.config.buffer_bytes)
+        self.pipeline = Pipeline(self.config, Prices(self.config), self._resource)
+        self.writer = Writer(self.spool, self.pipeline, self._open_sinks)
+        self.spool.wake = self.writer.woken
+        self.recorder = recorder.Recorder(self.config, self.spool)
+        _engines.add(self)
+        make_current(self)
+        if self.recorder.active and self.config.instrument == "auto":
+            clients.instrument()
+
+    def _resource(self) -> Mapping[str, Any]:
+        return {"service": self.config.service, "release": self.config.release, **recorder.origin()}
+
+    @property
+    def store(self) -> str:
+        """The URL of the database in use."""
+        if self.config.store is not None:
+            return self.config.store
+        return MEMORY if "PYTEST_VERSION" in os.environ else DEFAULT_STORE
+
+    @property
+    def database(self) -> Any:
+        """The store; opened at its first use."""
+        from asgi_llmobs.store.database import Database  # noqa: PLC0415 - loads SQLAlchemy, only where it is used
+
+        with self._lock:
+            if self._database is None:
+                self._database = Database(self.store)
+            return self._database
+
+    def _open_sinks(self) -> Sequence[Sink]:
+        if self._given_sinks is not None:
+            return self._given_sinks
+        from asgi_llmobs.store.write import Sink as StoreSink  # noqa: PLC0415 - as above
+
+        return (StoreSink(self.database),)
+
+    def start(self) -> None:
+        """Start the writer. Nobody has to: the first finished call does it."""
+        if self.config.enabled:
+            self.writer.start()
+            if self.config.instrument == "auto" and self.recorder.active:
+                clients.instrument()
+
+    def wrap(self, client: T) -> T:
+        """Watch one client: httpx or httpx2, sync or async, or an SDK object that holds one.
+
+        Works in place, returns the same object, and wrapping twice changes nothing. What the client calls is recorded
+        here, also where ``instrument="off"``.
+
+        Raises:
+            UnsupportedClient: It holds no httpx or httpx2 client; the message says what to do.
+        """
+        return clients.wrap(client, self.recorder)
+
+    def unwrap(self, client: T) -> T:
+        """Undo :meth:`wrap`; returns the same object."""
+        return clients.unwrap(client)
+
+    def transport(self, inner: Any = None) -> clients.WatchedTransport:
+        """A transport around *inner*, of either family, sync or async.
+
+        Args:
+            inner: The transport that does the work; the family's own default one where ``None``.
+        """
+        return clients.WatchedTransport(inner, self.recorder)
+
+    def admin(self, *, auth: Any = None, title: str | None = None) -> Any:
+        """The admin as an ASGI app, to be mounted anywhere.
+
+        Args:
+            auth: Who may look, see :mod:`asgi_llmobs.auth`; the option ``auth`` unless given.
+            title: What the pages are headed with.
+        """
+        from asgi_llmobs.admin import Admin  # noqa: PLC0415 - loads Jinja, only where the admin is used
+
+        return Admin(
+            database=self.database,
+            stats=self.stats,
+            config=self.config,
+            auth=auth if auth is not None else self.config.auth,
+            title=title,
+        )
+
+    def default_admin(self) -> Any:
+        """The admin that the middleware serves; made once."""
+        if self._admin is None:
+            self._admin = self.admin()
+        return self._admin
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until everything captured so far is stored.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether everything is.
+        """
+        return self.writer.flush(timeout)
+
+    async def aflush(self, timeout: float = 10.0) -> bool:  # noqa: ASYNC109 - the same argument as flush()
+        """:meth:`flush` that does not block the event loop."""
+        import anyio.to_thread  # noqa: PLC0415 - keeps `import asgi_llmobs` light
+
+        return await anyio.to_thread.run_sync(self.writer.flush, timeout, limiter=anyio.CapacityLimiter(1))
+
+    def close(self) -> None:
+        """Flush, end the writer and close the database. A later call starts it again."""
+        with safely("close"):
+            self.writer.close()
+            if self._database is not None and self.store != MEMORY:
+                self._database.dispose()
+
+    def stats(self) -> Stats:
+        """Exact counters of this process, at this moment."""
+        counters = self.spool.counters()
+        return Stats(*counters, failures(), self.writer.last_error, self.writer.cpu_ns)
+
+    def reset_after_fork(self) -> None:
+        """A forked child gets its own queue, thread and connections."""
+        self._lock = threading.Lock()
+        self.spool.reset_after_fork()
+        self.writer.reset_after_fork()
+        if self._database is not None:
+            self._database.reset_after_fork()
+
+
+class Prices:
+    """The price list, loaded in the writer thread at the first price."""
+
+    def __init__(self, config: Config) -> None:
+        self._prices = config.prices
+        self._pricer: Any = None
+        if config.prices:
+            self._load()  # wrong prices are told at construction
+
+    def _load(self) -> Any:
+        from asgi_llmobs.pricing import Pricer  # noqa: PLC0415 - the price data is loaded where it is needed
+
+        self._pricer = Pricer(self._prices)
+        return self._pricer
+
+    def price(self, reading: Any, start_ns: int, url: str) -> Any:
+        """See :meth:`asgi_llmobs.pricing.Pricer.price`."""
+        return (self._pricer or self._load()).price(reading, start_ns, url)
+
+
+def make_current(engine: LLMObs | None) -> None:
+    """*engine* takes what no other engine claims."""
+    global _current
+    _current = engine
+    recorder.set_default(engine.recorder if engine is not None else None)
+
+
+def current_engine(make: Callable[[], LLMObs] | None = None) -> LLMObs | None:
+    """The engine that was made last; where there is none, the one that *make* gives."""
+    if _current is None and make is not None:
+        return make()
+    return _current
+
+
+def after_fork() -> None:
+    reseed()
+    for engine in list(_engines):
+        engine.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)
+
+
+def wrap(client: T) -> T:
+    """Watch one client with the current engine, made with default options where there is none.
+
+    Args:
+        client: httpx or httpx2, sync or async, or an SDK object that holds one.
+
+    Returns:
+        The same object.
+
+    Raises:
+        UnsupportedClient: It holds no httpx or httpx2 client.
+    """
+    engine = current_engine(LLMObs)
+    assert engine is not None
+    return engine.wrap(client)
+
+
+def instrument_httpx() -> None:
+    """Watch every client of httpx and httpx2, as ``instrument="auto"`` does."""
+    current_engine(LLMObs)
+    clients.instrument()
+
+
+def uninstrument_httpx() -> None:
+    """Watch only clients given to ``wrap`` from now on."""
+    clients.uninstrument()
+
