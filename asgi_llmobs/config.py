@@ -1,4 +1,4 @@
-"""Every option in one table: its name, default and help; environment variables, docs and command line derive from it."""
+"""Every option in one table: name, default and help; environment variables, docs and command line derive from it."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -85,9 +85,10 @@ class Config:
         for name, allowed in (("capture", ("full", "metadata", "off")), ("instrument", ("auto", "off"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(name, f"{getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        if not isinstance(self.project, str) or not self.project.strip() or len(self.project) > 200:
+        if not self.project or not str(self.project).strip() or len(str(self.project)) > 200:
             raise ConfigError("project", "give a name of 1 to 200 characters")
-        if isinstance(self.sample, bool) or not isinstance(self.sample, int | float) or not 0 <= self.sample <= 1:
+        sample: Any = self.sample
+        if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 <= sample <= 1:
             raise ConfigError("sample", f"{self.sample!r} is not a share between 0.0 and 1.0")
         for name in ("max_body", "buffer_bytes"):
             value = getattr(self, name)

@@ -19,7 +19,7 @@ class Decoded(NamedTuple):
 class Decoder(Protocol):
     """Undoes one encoding, piece by piece. ``errors`` are what its library raises for broken data."""
 
-    errors: tuple[type[Exception], ...]
+    errors: tuple[Any, ...]
 
     def feed(self, data: bytes, limit: int) -> bytes:
         """What *data* unpacks to, cut soon after *limit* bytes."""
@@ -28,7 +28,7 @@ class Decoder(Protocol):
 class Inflate:
     """gzip (several members too) and deflate, with or without the zlib wrapper."""
 
-    errors = (zlib.error,)
+    errors: tuple[Any, ...] = (zlib.error,)
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
@@ -56,7 +56,7 @@ class Inflate:
 class Brotli:
     def __init__(self) -> None:
         module = optional("brotli", "brotlicffi")
-        self.errors = (module.error,)
+        self.errors: tuple[Any, ...] = (module.error,)
         self._decoder: Any = module.Decompressor()
         self._bounded = hasattr(self._decoder, "can_accept_more_data")  # since brotli 1.2
 
@@ -71,7 +71,7 @@ class Zstd:
 
     def __init__(self) -> None:
         self._module = optional("compression.zstd", "backports.zstd")
-        self.errors = (self._module.ZstdError,)
+        self.errors: tuple[Any, ...] = (self._module.ZstdError,)
         self._decoder: Any = self._module.ZstdDecompressor()
 
     def feed(self, data: bytes, limit: int) -> bytes:
@@ -128,7 +128,7 @@ def decode(chunks: Sequence[bytes], content_encoding: str, limit: int) -> Decode
     except (ValueError, ImportError) as error:
         return Decoded(b"".join(chunks), [], f"content-encoding {content_encoding!r} not decoded: {error}")
     problem = None
-    errors = (ValueError, EOFError, OSError, *(error for each in decoders for error in each.errors))
+    errors: tuple[Any, ...] = (ValueError, EOFError, OSError, *(error for each in decoders for error in each.errors))
     for chunk in chunks:
         try:
             for each in decoders:

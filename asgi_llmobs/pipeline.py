@@ -25,8 +25,14 @@ KINDS = {
     "rerank": Kind.RERANKER,
     "moderation": Kind.GUARDRAIL,
 }
-PROVIDER_REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-goog-request-id", "apim-request-id",
-                        "cf-ray")
+PROVIDER_REQUEST_IDS = (
+    "x-request-id",
+    "request-id",
+    "x-amzn-requestid",
+    "x-goog-request-id",
+    "apim-request-id",
+    "cf-ray",
+)
 
 
 class Prices(Protocol):
@@ -104,7 +110,9 @@ class Pipeline:
         sent = self._side(exchange, request_headers, response=False)
         decoded = self._decode(exchange, response_headers)
         got = self._side(exchange, response_headers, response=True, decoded=decoded)
-        wire = self._wire(exchange, request_headers, response_headers, sent.content, got.content, status=exchange.status)
+        wire = self._wire(
+            exchange, request_headers, response_headers, sent.content, got.content, status=exchange.status
+        )
         reading = read(wire, exchange.match)
         if said.model_override:
             reading.details["model_override"] = said.model_override
@@ -199,8 +207,8 @@ class Pipeline:
         )
 
     def _identity(self, exchange: Exchange, reading: Reading) -> dict[str, Any]:
+        # what was annotated after the call began, if the trace is still at hand
         trace, said = exchange.trace, exchange.annotations
-        late = (lambda name: getattr(trace, name, None)) if trace is not None else (lambda name: None)
         return {
             "id": exchange.id,
             "trace_id": exchange.trace_id,
@@ -208,10 +216,10 @@ class Pipeline:
             "project": exchange.project,
             "kind": KINDS.get(reading.operation, Kind.LLM),
             "start_ns": exchange.first_start_ns,
-            "session_id": exchange.session_id or late("session_id"),
-            "session_name": exchange.session_name or late("session_name"),
-            "session_path": exchange.session_path or late("session_path"),
-            "user_id": exchange.user_id or late("user_id") or reading.user,
+            "session_id": exchange.session_id or getattr(trace, "session_id", None),
+            "session_name": exchange.session_name or getattr(trace, "session_name", None),
+            "session_path": exchange.session_path or getattr(trace, "session_path", None),
+            "user_id": exchange.user_id or getattr(trace, "user_id", None) or reading.user,
             "node_id": said.node_id,
             "properties": dict(exchange.properties),
             "method": exchange.method,
@@ -282,8 +290,13 @@ class Pipeline:
             stored, slimmed = bodies.slim(content)
         safe = self._redactor.body(stored)
         body = bodies.keep(
-            safe, limit=self.config.max_body, media_type=media_type or None, size=size, sha256=sha256,
-            truncated=truncated, slimmed=slimmed,
+            safe,
+            limit=self.config.max_body,
+            media_type=media_type or None,
+            size=size,
+            sha256=sha256,
+            truncated=truncated,
+            slimmed=slimmed,
         )
         return Side(content, body, safe is not stored and safe != stored)
 
@@ -327,7 +340,8 @@ class Pipeline:
             kind = said.get("type") or said.get("code") or (f"HTTP {status}" if status and status >= 300 else "error")
             message = said.get("message")
             return Outcome.ERROR, str(kind), str(message) if message else None
-        if exchange.outcome in (Outcome.CANCELLED, Outcome.ABANDONED) and not (reading.ended and reading.framing != "none"):
+        complete = reading.ended and reading.framing != "none"
+        if exchange.outcome in (Outcome.CANCELLED, Outcome.ABANDONED) and not complete:
             gone = exchange.trace is not None and exchange.trace.client_gone
             outcome = Outcome.CANCELLED if gone else exchange.outcome
             return outcome, exchange.error_type, exchange.error_message

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from asgi_llmobs.errors import ConfigError
@@ -58,9 +59,7 @@ def safe_url(url: str) -> str:
         return MARK
     query = parts.query
     if any(SECRET_NAME.search(name) for name, _ in pairs):
-        query = "&".join(
-            f"{quote(name)}={MARK if SECRET_NAME.search(name) else quote(value)}" for name, value in pairs
-        )
+        query = "&".join(f"{quote(name)}={MARK if SECRET_NAME.search(name) else quote(value)}" for name, value in pairs)
     return safe_text(urlunsplit((parts.scheme, host, parts.path, query, "")))
 
 
@@ -112,7 +111,7 @@ class Redactor:
         if self._callable is None:
             return content
         try:
-            redacted = self._callable(content)
+            redacted: Any = self._callable(content)
         except Exception as error:  # noqa: BLE001 - the app's own code; what it did not clear is not stored
             report("redact", error)
             return WITHHELD

@@ -82,7 +82,7 @@ class LLMObs:
     @property
     def database(self) -> Any:
         """The store; opened at its first use."""
-        from asgi_llmobs.store.database import Database  # noqa: PLC0415 - loads SQLAlchemy, only where it is used
+        from asgi_llmobs.store.database import Database  # loads SQLAlchemy, only where it is used
 
         with self._lock:
             if self._database is None:
@@ -92,7 +92,7 @@ class LLMObs:
     def _open_sinks(self) -> Sequence[Sink]:
         if self._given_sinks is not None:
             return self._given_sinks
-        from asgi_llmobs.store.write import Sink as StoreSink  # noqa: PLC0415 - as above
+        from asgi_llmobs.store.write import Sink as StoreSink  # as above
 
         return (StoreSink(self.database),)
 
@@ -133,7 +133,7 @@ class LLMObs:
             auth: Who may look, see :mod:`asgi_llmobs.auth`; the option ``auth`` unless given.
             title: What the pages are headed with.
         """
-        from asgi_llmobs.admin import Admin  # noqa: PLC0415 - loads Jinja, only where the admin is used
+        from asgi_llmobs.admin import Admin  # loads Jinja, only where the admin is used
 
         return Admin(
             database=self.database,
@@ -160,9 +160,9 @@ class LLMObs:
         """
         return self.writer.flush(timeout)
 
-    async def aflush(self, timeout: float = 10.0) -> bool:  # noqa: ASYNC109 - the same argument as flush()
+    async def aflush(self, timeout: float = 10.0) -> bool:
         """:meth:`flush` that does not block the event loop."""
-        import anyio.to_thread  # noqa: PLC0415 - keeps `import asgi_llmobs` light
+        import anyio.to_thread  # keeps `import asgi_llmobs` light
 
         return await anyio.to_thread.run_sync(self.writer.flush, timeout, limiter=anyio.CapacityLimiter(1))
 
@@ -197,7 +197,7 @@ class Prices:
             self._load()  # wrong prices are told at construction
 
     def _load(self) -> Any:
-        from asgi_llmobs.pricing import Pricer  # noqa: PLC0415 - the price data is loaded where it is needed
+        from asgi_llmobs.pricing import Pricer  # the price data is loaded where it is needed
 
         self._pricer = Pricer(self._prices)
         return self._pricer
@@ -257,4 +257,3 @@ def instrument_httpx() -> None:
 def uninstrument_httpx() -> None:
     """Watch only clients given to ``wrap`` from now on."""
     clients.uninstrument()
-

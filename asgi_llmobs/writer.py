@@ -136,7 +136,7 @@ class Writer:
                     self.last_error = f"{type(error).__name__}"
                     report("store", error)
                     low, high = RETRY_SECONDS
-                    self._stop.wait(random.uniform(0.5, 1.0) * min(high, low * 2 ** min(failures, 6)))  # noqa: S311
+                    self._stop.wait(random.uniform(0.5, 1.0) * min(high, low * 2 ** min(failures, 6)))
 
     def _turn(self) -> None:
         """Everything that waits, in batches; then what has been running for long."""

@@ -1,4 +1,4 @@
-"""Own spans in a trace: ``observe`` for functions, ``span`` and ``trace`` for blocks, ``annotate`` for what is known."""
+"""Own spans in a trace: ``observe`` for functions, ``span`` and ``trace`` for blocks, ``annotate`` for the rest."""
 
 import contextvars
 import functools
@@ -22,8 +22,9 @@ __all__ = ["Current", "OpenSpan", "annotate", "current", "current_trace_id", "ob
 
 P = ParamSpec("P")
 R = TypeVar("R")
-CUSTOM_KINDS = frozenset({"span", "agent", "chain", "tool", "retriever", "embedding", "reranker", "guardrail",
-                          "evaluator", "prompt", "llm"})
+CUSTOM_KINDS = frozenset(
+    {"span", "agent", "chain", "tool", "retriever", "embedding", "reranker", "guardrail", "evaluator", "prompt", "llm"}
+)
 MAX_COLLECTED = 1_000
 
 
@@ -48,7 +49,7 @@ class OpenSpan:
         name: str,
         kind: Kind,
         *,
-        input: Any = None,  # noqa: A002 - the field's name
+        input: Any = None,
         properties: Mapping[str, Any] | None = None,
         new_trace: bool = False,
     ) -> None:
@@ -180,7 +181,7 @@ class OpenSpan:
         self.__exit__(kind, error, trace)
 
 
-def span(name: str, *, kind: str = "span", input: Any = None, **properties: Any) -> OpenSpan:  # noqa: A002
+def span(name: str, *, kind: str = "span", input: Any = None, **properties: Any) -> OpenSpan:
     """A block as a span: ``with span("search", kind="retriever", input=question) as s: s.output = hits``.
 
     Args:
@@ -258,24 +259,31 @@ def observe(
     Raises:
         ValueError: *kind* is none of the kinds.
     """
-    if fn is None:
-        return functools.partial(
-            observe, name=name, kind=kind, capture_input=capture_input, capture_output=capture_output, **properties
-        )
-    if isinstance(fn, staticmethod | classmethod):
-        inner = observe(
-            fn.__func__, name=name, kind=kind, capture_input=capture_input, capture_output=capture_output, **properties
-        )
-        return type(fn)(inner)
-    if inspect.isclass(fn):
-        for attribute, member in list(vars(fn).items()):
-            if not attribute.startswith("_") and (
-                inspect.isfunction(member) or isinstance(member, staticmethod | classmethod)
-            ):
-                options = {"kind": kind, "capture_input": capture_input, "capture_output": capture_output}
-                setattr(fn, attribute, observe(member, **options, **properties))  # type: ignore[call-overload]
-        return fn
-    return Observed(fn, name or fn.__name__, kind_named(kind), capture_input, capture_output, properties).wrapper()
+    options = Options(name, kind_named(kind), capture_input, capture_output, properties)
+    return options.decorate if fn is None else options.decorate(fn)
+
+
+class Options(NamedTuple):
+    """The arguments of :func:`observe`."""
+
+    name: str | None
+    kind: Kind
+    capture_input: bool
+    capture_output: bool
+    properties: Mapping[str, Any]
+
+    def decorate(self, fn: Any) -> Any:
+        """*fn* with each of its calls as a span; of a class each public method."""
+        if isinstance(fn, staticmethod | classmethod):
+            return type(fn)(self.decorate(fn.__func__))
+        if inspect.isclass(fn):
+            for attribute, member in list(vars(fn).items()):
+                if not attribute.startswith("_") and (
+                    inspect.isfunction(member) or isinstance(member, staticmethod | classmethod)
+                ):
+                    setattr(fn, attribute, self._replace(name=None).decorate(member))
+            return fn
+        return Observed(fn, self.name or fn.__name__, *self[1:]).wrapper()
 
 
 class Observed(NamedTuple):
@@ -360,7 +368,7 @@ class Observed(NamedTuple):
                         advance = inner.send
                     except GeneratorExit:
                         raise
-                    except BaseException as thrown:
+                    except BaseException as thrown:  # noqa: BLE001 - what is thrown in goes on to the generator
                         advance, value = inner.throw, thrown
             except BaseException as error:
                 self.keep(opened, joined(items))
@@ -393,7 +401,7 @@ class Observed(NamedTuple):
                         advance = inner.asend
                     except GeneratorExit:
                         raise
-                    except BaseException as thrown:
+                    except BaseException as thrown:  # noqa: BLE001 - what is thrown in goes on to the generator
                         advance, value = inner.athrow, thrown
             except BaseException as error:
                 # recorded before anything is awaited: a cancelled generator may not get further
@@ -463,8 +471,11 @@ def annotate(
             return
         shared = here.trace
         for attribute, value in (
-            ("session_id", session), ("session_name", session_name), ("session_path", session_path),
-            ("user_id", user), ("name", name),
+            ("session_id", session),
+            ("session_name", session_name),
+            ("session_path", session_path),
+            ("user_id", user),
+            ("name", name),
         ):
             if value is not None:
                 setattr(shared, attribute, str(value)[:1_000])
@@ -487,9 +498,7 @@ def current() -> Current | None:
     if here is None:
         return None
     shared = here.trace
-    return Current(
-        shared.id, here.span_id, shared.session_id, shared.user_id, {**shared.properties, **here.properties}
-    )
+    return Current(shared.id, here.span_id, shared.session_id, shared.user_id, {**shared.properties, **here.properties})
 
 
 def current_trace_id() -> str | None:

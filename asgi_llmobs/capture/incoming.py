@@ -29,7 +29,17 @@ class Incoming:
     """What is noted of one HTTP request or WebSocket connection while the app answers it."""
 
     __slots__ = (
-        "_clock", "_start", "ended", "method", "path", "recorder", "root_path", "scope", "span_id", "started", "status",
+        "_clock",
+        "_start",
+        "ended",
+        "method",
+        "path",
+        "recorder",
+        "root_path",
+        "scope",
+        "span_id",
+        "started",
+        "status",
         "trace",
     )
 

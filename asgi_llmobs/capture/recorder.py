@@ -45,7 +45,7 @@ class Recorder:
         trace = Trace(trace_id or new_trace_id(), self.config.project)
         trace.recorder = self
         if self.config.sample < 1.0:
-            trace.sampled = random.random() < self.config.sample  # noqa: S311 - sampling, not secrecy
+            trace.sampled = random.random() < self.config.sample
         return trace
 
     def begin(self, exchange: Exchange) -> None:

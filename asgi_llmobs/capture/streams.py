@@ -62,7 +62,7 @@ class SyncChunks:
 
 
 class AsyncChunks:
-    """The same for asynchronous streams. It is an async generator where the inner one is, so that it is closed alike."""
+    """The same for asynchronous streams."""
 
     __slots__ = ("_call", "_inner")
 
@@ -90,7 +90,7 @@ class AsyncChunks:
 
 
 class AsyncGeneratorChunks(AsyncChunks):
-    """:class:`AsyncChunks` over an async generator."""
+    """:class:`AsyncChunks` over an async generator: one itself, so that it is closed as the inner one would be."""
 
     __slots__ = ()
     _inner: Any

@@ -86,7 +86,7 @@ def summed(first: Usage | None, last: Usage | None) -> Usage | None:
         for name in ("input_tokens", "output_tokens")
         if getattr(first, name) is not None or getattr(last, name) is not None
     }
-    return replace(last, **counts)
+    return replace(last, **counts)  # type: ignore[arg-type]
 
 
 @contextmanager
