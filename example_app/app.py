@@ -1,0 +1,236 @@
+"""Wayfarer, a travel assistant: a chat, an agent with tools, and answers from a guide.
+
+Read it from top to bottom: it is the tutorial. Start it with ``llmobs demo``, or as any FastAPI app::
+
+    LLMOBS_DEV=1 uvicorn example_app.app:app
+
+Without ``OPENAI_API_KEY`` and ``ANTHROPIC_API_KEY`` a fake provider answers, inside this process.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from operator import mul
+from typing import Any
+
+import anthropic
+import openai
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
+
+from asgi_llmobs import LLMObsMiddleware, annotate, observe
+from asgi_llmobs.testing import FakeProvider
+
+CHAT_MODEL = "gpt-4.1-mini"
+AGENT_MODEL = "gpt-5-mini"
+EMBEDDING_MODEL = "text-embedding-3-small"
+ANSWER_MODEL = "claude-haiku-4-5"
+
+# with a key in the environment the real provider is asked, else this one
+fake = FakeProvider(delay=0.12, first_token_delay=0.18, chunk_delay=0.015)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Make the two SDK clients, as any app does."""
+    with ExitStack() as stack:
+        keys = [bool(os.environ.get(name)) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")]
+        url = "" if all(keys) else stack.enter_context(fake.serve())
+        app.state.openai = openai.AsyncOpenAI(**{} if keys[0] else {"api_key": "none", "base_url": f"{url}/v1"})
+        app.state.anthropic = anthropic.AsyncAnthropic(**{} if keys[1] else {"api_key": "none", "base_url": url})
+        app.state.guide = None
+        yield
+        await app.state.openai.close()
+        await app.state.anthropic.close()
+
+
+app = FastAPI(title="Wayfarer", lifespan=lifespan)
+
+# 1. The one line. From here on every LLM call is recorded and shown at /_llmobs.
+app.add_middleware(LLMObsMiddleware)
+
+
+class Turn(BaseModel):
+    """What a traveller sends."""
+
+    message: str
+    user: str
+    session: str
+    model: str = CHAT_MODEL
+
+
+@app.exception_handler(openai.APIError)
+@app.exception_handler(anthropic.APIError)
+async def provider_failed(request: Request, error: Exception) -> JSONResponse:
+    """Exceptions of the SDKs are what they always were: handle them as you always did."""
+    return JSONResponse({"detail": "Our assistant is not available right now."}, status_code=502)
+
+
+# 2. A chat that streams. annotate() says whose it is and which conversation it belongs to.
+
+SYSTEM = {
+    "role": "system",
+    "content": "You are Wayfarer, the travel assistant of a small agency. Answer in two or three friendly sentences. "
+    "Never promise a price that is not in the conversation. Offer to plan the trip when it fits.",
+}
+conversations: dict[str, list[dict[str, str]]] = {}
+
+
+@app.post("/chat")
+async def chat(turn: Turn, request: Request) -> StreamingResponse:
+    """Answer a message word by word."""
+    annotate(session=turn.session, session_name=f"Trip of {turn.user}", user=turn.user, feature="chat")
+    history = conversations.setdefault(turn.session, [SYSTEM])
+    history.append({"role": "user", "content": turn.message})
+    stream = await request.app.state.openai.chat.completions.create(
+        model=turn.model,
+        messages=history,
+        temperature=0.4,
+        stream=True,
+        stream_options={"include_usage": True},
+        # a header says the same as annotate(), for this one call; it is taken out before the provider sees it
+        extra_headers={"LLMObs-Property-Turn": str(len(history) // 2)},
+    )
+
+    async def words() -> AsyncIterator[str]:
+        said = ""
+        async with stream:  # a client that leaves early closes the stream: the call is shown as cancelled
+            async for chunk in stream:
+                text = (chunk.choices[0].delta.content or "") if chunk.choices else ""
+                said += text
+                yield text
+        history.append({"role": "assistant", "content": said})
+
+    return StreamingResponse(words(), media_type="text/plain; charset=utf-8")
+
+
+# 3. An agent. observe() makes a function a node of the trace; calls made inside it hang below it.
+
+
+@observe(kind="tool")
+async def get_weather(city: str) -> dict[str, str]:
+    """The forecast for a city."""
+    await asyncio.sleep(0.08)
+    return {"city": city, "forecast": "mild, 14 °C, showers on Saturday afternoon"}
+
+
+@observe(kind="tool")
+async def find_flights(origin: str, destination: str, date: str) -> dict[str, str]:
+    """Direct flights between two cities."""
+    await asyncio.sleep(0.15)
+    if destination == "Kyoto":
+        raise LookupError("Kyoto has no airport: try Osaka")
+    return {"flight": f"07:40 from {origin} to {destination} on {date}", "fare": "€139"}
+
+
+@observe(kind="tool")
+async def find_hotel(city: str, nights: int) -> dict[str, str]:
+    """A hotel for some nights."""
+    await asyncio.sleep(0.11)
+    return {"hotel": f"Casa do Rio, {city}", "price": f"€{112 * nights} for {nights} nights"}
+
+
+TOOLS = {tool.__name__: tool for tool in (get_weather, find_flights, find_hotel)}
+
+
+def described(name: str, **parameters: str) -> dict[str, Any]:
+    """A tool as the provider wants to have it described."""
+    properties = {key: {"type": kind} for key, kind in parameters.items()}
+    schema = {"type": "object", "properties": properties, "required": list(parameters)}
+    function = {"name": name, "description": TOOLS[name].__doc__, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+TOOLBOX = [
+    described("get_weather", city="string"),
+    described("find_flights", origin="string", destination="string", date="string"),
+    described("find_hotel", city="string", nights="integer"),
+]
+
+
+async def run_tool(call: Any) -> dict[str, str]:
+    """Run what the model asked for; a failure is an answer too."""
+    try:
+        result: Any = await TOOLS[call.function.name](**json.loads(call.function.arguments))
+    except LookupError as error:
+        result = {"error": str(error)}
+    return {"role": "tool", "tool_call_id": call.id, "content": json.dumps(result, ensure_ascii=False)}
+
+
+@observe(kind="agent", name="trip planner")
+async def plan_trip(client: openai.AsyncOpenAI, goal: str) -> str:
+    """Ask the model, run the tools that it wants side by side, until it has an answer."""
+    messages: list[Any] = [
+        {"role": "system", "content": "You plan trips. Use the tools, then answer in one short paragraph."},
+        {"role": "user", "content": goal},
+    ]
+    for _ in range(4):
+        answer = await client.chat.completions.create(
+            model=AGENT_MODEL,
+            messages=messages,
+            tools=TOOLBOX,  # type: ignore[arg-type]
+        )
+        message = answer.choices[0].message
+        if not message.tool_calls:
+            return message.content or ""
+        messages.append(message.model_dump(exclude_none=True))
+        messages += await asyncio.gather(*(run_tool(call) for call in message.tool_calls))
+    return "I could not finish the plan."
+
+
+@app.post("/agent")
+async def agent(turn: Turn, request: Request) -> dict[str, str]:
+    """Plan a trip with tools."""
+    annotate(session=turn.session, user=turn.user, feature="planner")
+    return {"answer": await plan_trip(request.app.state.openai, turn.message)}
+
+
+# 4. Answers from a guide (RAG): embeddings of one provider, the answer of another, one trace.
+
+GUIDE = [
+    "Cabin baggage: one bag of up to 8 kg, 55 × 40 × 23 cm, is included in every fare.",
+    "Checked luggage: 23 kg cost €35 online and €50 at the airport.",
+    "Cancellation: free until 48 hours before departure, then half of the fare is refunded.",
+    "Pets: small dogs and cats travel in the cabin for €40 when they are booked by phone.",
+    "Visa: citizens of the EU need none; from the US and Canada 90 days in any 180 are free.",
+]
+
+
+async def vectors_of(client: openai.AsyncOpenAI, texts: list[str]) -> list[list[float]]:
+    """One vector for each text."""
+    answer = await client.embeddings.create(model=EMBEDDING_MODEL, input=texts, dimensions=256)
+    return [item.embedding for item in answer.data]
+
+
+@observe(kind="retriever", name="guide")
+async def search(state: Any, question: str, top: int = 2) -> list[str]:
+    """The passages of the guide that are nearest to the question."""
+    if state.guide is None:
+        state.guide = await vectors_of(state.openai, GUIDE)
+    (asked,) = await vectors_of(state.openai, [question])
+    scored = [(sum(map(mul, asked, vector)), text) for vector, text in zip(state.guide, GUIDE, strict=True)]
+    return [text for _, text in sorted(scored, reverse=True)[:top]]
+
+
+@app.post("/ask")
+async def ask(turn: Turn, request: Request) -> dict[str, Any]:
+    """Answer a question from the guide, with its sources."""
+    annotate(session=turn.session, user=turn.user, feature="guide")
+    passages = await search(request.app.state, turn.message)
+    sources = "\n".join(f"[{number}] {text}" for number, text in enumerate(passages, start=1))
+    answer = await request.app.state.anthropic.messages.create(
+        model=ANSWER_MODEL,
+        max_tokens=300,
+        system="Answer from the sources only and name their numbers.",
+        messages=[{"role": "user", "content": f"{sources}\n\nQuestion: {turn.message}"}],
+    )
+    return {"answer": answer.content[0].text, "sources": passages}
+
+
+@app.get("/")
+async def index() -> dict[str, str]:
+    """Where to go from here."""
+    return {"app": "Wayfarer", "docs": "/docs", "admin": "/_llmobs/"}
