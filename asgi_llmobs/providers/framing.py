@@ -9,10 +9,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Event", "aws_events", "json_array_items", "json_lines", "parse_json", "sse_events"]
+__all__ = ["Event", "aws_events", "framing_of", "json_array_items", "json_lines", "parse_json", "sse_events"]
 
 MAX_DEPTH = 256
 BOM = b"\xef\xbb\xbf"
+SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
+BINARY_TYPES = ("audio/", "image/", "video/", "application/zip", "application/pdf")
 
 
 class Event(NamedTuple):
@@ -21,6 +23,40 @@ class Event(NamedTuple):
     type: str
     data: bytes
     end: int
+
+
+def framing_of(body: bytes, content_type: str) -> str:
+    """How *body* is framed, by what it is; its content type decides only where the bytes do not.
+
+    One of ``json``, ``sse``, ``ndjson``, ``aws-eventstream``, ``binary``, ``empty``, ``other``.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body:
+        return "empty"
+    if kind == "application/vnd.amazon.eventstream":
+        return "aws-eventstream"
+    if kind.startswith(BINARY_TYPES):
+        return "binary"
+    start = body[:4096].removeprefix(BOM).lstrip()
+    if not start:
+        return "other"
+    if start.startswith(SSE_STARTS):
+        return "sse"
+    if start[:1] in (b"{", b"["):
+        return "ndjson" if start[:1] == b"{" and is_lines(body, kind) else "json"
+    if kind == "text/event-stream":
+        return "sse"
+    if kind == "application/octet-stream" or b"\0" in body[:4096]:
+        return "binary"
+    return "json" if parse_json(body) is not None else "other"
+
+
+def is_lines(body: bytes, kind: str) -> bool:
+    """Whether a body that starts with an object is one object a line."""
+    if "ndjson" in kind or "jsonl" in kind or "json-seq" in kind:
+        return True
+    line, _, rest = body.strip().partition(b"\n")
+    return rest.lstrip()[:1] == b"{" and line.rstrip().endswith(b"}") and parse_json(line) is not None
 
 
 def too_deep(data: bytes | str, limit: int = MAX_DEPTH) -> bool:

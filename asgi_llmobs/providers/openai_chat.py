@@ -1,0 +1,238 @@
+"""OpenAI's Chat Completions and Completions, and every service that copies them.
+
+Reference: https://platform.openai.com/docs/api-reference/chat and …/completions. The copies differ in where they put
+reasoning, usage and errors; each place is named where it is read.
+"""
+
+import json
+from collections.abc import Hashable
+from typing import Any
+
+from asgi_llmobs.providers.base import Dialect, Wire
+from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream
+from asgi_llmobs.providers.draft import Draft
+from asgi_llmobs.providers.failures import error_of
+from asgi_llmobs.providers.openai_messages import chat_request, input_part, text_of
+from asgi_llmobs.providers.openai_usage import openai_usage
+from asgi_llmobs.providers.values import array, blob, named, obj, string
+from asgi_llmobs.records import Part, Reading
+
+__all__ = ["CHAT", "COMPLETIONS", "read_chat"]
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+DETAIL_FIELDS = ("system_fingerprint", "citations", "search_results", "finish_details", "native_finish_reason")
+
+
+class Choice:
+    """One choice of an answer while it is put together."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.draft = Draft(reading)
+        self.audio: list[str] = []
+        self.ids: dict[Hashable, str] = {}  # id of the tool call that is open at each index
+        self.open_call: Hashable = None
+        self.calls = 0
+
+    def take(self, choice: dict[str, Any], end: int) -> None:
+        """Take in a whole choice or the next piece of it."""
+        piece = obj(choice.get("delta"))
+        if not piece and (not is_stream(self.reading) or not self.draft.blocks):
+            piece = obj(choice.get("message"))
+        self.reasoning(piece, end)
+        self.content(piece.get("content"), end)
+        self.draft.write("text", choice.get("text"), end)
+        self.draft.write("refusal", piece.get("refusal"), end)
+        self.sound(obj(piece.get("audio")), end)
+        for image in array(piece.get("images")):
+            for part in input_part(image):
+                self.draft.add(part, end)
+        calls = piece.get("tool_calls")
+        for call in calls if isinstance(calls, list) else [calls]:
+            self.tool_call(obj(call), end)
+        function = obj(piece.get("function_call"))
+        if function:
+            self.call("function_call", function, None, end)
+        if piece.get("type") == "tool_use":  # Snowflake's inference:complete
+            self.tool_call({"id": piece.get("tool_use_id"), "function": piece}, end)
+        self.finish(choice)
+
+    def finish(self, choice: dict[str, Any]) -> None:
+        reason = choice.get("finish_reason")
+        if reason is None:
+            reason = obj(choice.get("finish_details")).get("type")
+        if isinstance(reason, str | int) and reason != "":
+            self.draft.finish_reason = reason
+
+    def reasoning(self, piece: dict[str, Any], end: int) -> None:
+        """Reasoning, which some services repeat under several names."""
+        for name in REASONING_FIELDS:
+            text = text_of(piece.get(name))
+            if text:
+                self.draft.write("reasoning", text, end)
+                return
+        for detail in map(obj, array(piece.get("reasoning_details"))):
+            self.draft.write("reasoning", detail.get("text") or detail.get("summary"), end)
+
+    def content(self, content: Any, end: int) -> None:
+        """Content as text, as a list of parts (Mistral, Databricks), or as the object that a schema asked for."""
+        if isinstance(content, dict):
+            self.draft.write("text", json.dumps(content, ensure_ascii=False, separators=(",", ":")), end)
+            return
+        self.draft.write("text", content, end)
+        for item in array(content):
+            for part in input_part(item):
+                if part.type in ("text", "reasoning", "refusal"):
+                    self.draft.write(part.type, part.content, end)
+                elif part.type in ("uri", "blob", "file"):
+                    self.draft.add(part, end)
+
+    def sound(self, audio: dict[str, Any], end: int) -> None:
+        """Spoken output: its transcript is the text, its data is kept by size and hash."""
+        transcript = named(audio.get("transcript"))
+        if transcript:
+            self.draft.write("text", transcript, end)
+            if "text is the audio transcript" not in self.reading.notes:
+                self.reading.notes.append("text is the audio transcript")
+        if named(audio.get("data")):
+            self.audio.append(audio["data"])
+            self.draft.seen(end)
+
+    def tool_call(self, call: dict[str, Any], end: int) -> None:
+        """A whole tool call or the next fragment of one; index and id may both be missing."""
+        if not call:
+            return
+        function = obj(call.get("function")) or obj(call.get("custom")) or call
+        identity, name = named(call.get("id")), named(function.get("name"))
+        index = call.get("index")
+        if not isinstance(index, int) or isinstance(index, bool):
+            starts = identity is not None and identity != self.ids.get(self.open_call)
+            index = None if starts or (name and not is_stream(self.reading)) else self.open_call
+        elif identity and name and self.ids.get(index, identity) != identity:
+            index = None  # a second call under the index of the first
+        if index is None:
+            index = ("new", self.calls)
+        self.calls += 1
+        self.open_call = index
+        if identity:
+            self.ids.setdefault(index, identity)
+        self.call(index, function, identity, end)
+
+    def call(self, key: Hashable, function: dict[str, Any], identity: str | None, end: int) -> None:
+        arguments = function.get("arguments", function.get("input"))
+        fragment = arguments if isinstance(arguments, str) else None
+        whole = arguments if isinstance(arguments, dict | list) else None
+        self.draft.call(key, end, id=identity, name=function.get("name"), fragment=fragment, arguments=whole)
+
+    def publish(self, mime_type: str, *, first: bool) -> None:
+        """Put the choice into the reading."""
+        if self.audio:
+            self.draft.blocks.insert(0, media_block(blob("".join(self.audio), mime_type, "audio"), self.draft))
+        self.draft.publish(first=first)
+
+
+def media_block(part: Part, draft: Draft) -> Any:
+    """A block of *draft* that holds *part*."""
+    draft.add(part, 0)
+    return draft.blocks.pop()
+
+
+class Answer:
+    """All choices of an answer, with what stands beside them."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.choices: dict[int, Choice] = {}
+        self.usage: dict[str, Any] = {}
+
+    def choice(self, index: Any, default: int) -> Choice:
+        place = index if isinstance(index, int) and not isinstance(index, bool) else default
+        if place not in self.choices:
+            self.choices[place] = Choice(self.reading)
+        return self.choices[place]
+
+    def take(self, data: dict[str, Any], end: int) -> None:
+        """Take in a whole answer or one chunk of a stream."""
+        data = unwrapped(data)
+        reading = self.reading
+        reading.response_id = reading.response_id or named(data.get("id"))
+        reading.response_model = named(data.get("model")) or reading.response_model
+        reading.service_tier = named(data.get("service_tier")) or reading.service_tier
+        if named(data.get("provider")):
+            reading.details["upstream_provider"] = data["provider"]
+        for name in DETAIL_FIELDS:
+            if data.get(name):
+                reading.details[name] = data[name]
+        choices = data.get("choices")
+        for place, item in enumerate(choices if isinstance(choices, list) else [choices]):
+            if isinstance(item, dict):
+                self.choice(item.get("index"), 0 if is_stream(reading) else place).take(item, end)
+                self.note(item, data)
+        if not choices:
+            self.bare(data, end)
+        self.count(data.get("usage"))
+        self.count(obj(data.get("x_groq")).get("usage"))
+
+    def note(self, item: dict[str, Any], data: dict[str, Any]) -> None:
+        """What else may stand in a choice: usage (Moonshot), an error (OpenRouter), tools that the service ran (Groq)."""
+        self.count(item.get("usage"))
+        if item.get("error"):
+            self.reading.error = error_of({"error": item["error"]})
+        message = obj(item.get("delta")) or obj(item.get("message"))
+        for tool in map(obj, array(message.get("executed_tools"))):
+            if named(tool.get("type")):
+                self.reading.server_tools.append(tool["type"])
+
+    def bare(self, data: dict[str, Any], end: int) -> None:
+        """Answers without choices: Workers AI's ``response``, a text of Hugging Face's ``generated_text``."""
+        if "response" not in data and "generated_text" not in data:
+            return
+        piece = {"content": data.get("response", data.get("generated_text")), "tool_calls": data.get("tool_calls")}
+        self.choice(0, 0).take({"delta": piece, "finish_reason": data.get("finish_reason")}, end)
+
+    def count(self, usage: Any) -> None:
+        """Keep the last usage that says anything."""
+        if any(value is not None for value in obj(usage).values()):
+            self.usage = usage
+
+    def publish(self, mime_type: str) -> None:
+        for place, index in enumerate(sorted(self.choices)):
+            self.choices[index].publish(mime_type, first=place == 0)
+        if self.usage:
+            self.reading.usage = openai_usage(self.usage, self.reading)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has its finish reason."""
+        return bool(self.choices) and all(item.draft.finish_reason is not None for item in self.choices.values())
+
+
+def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
+    """What is inside Cloudflare's ``{"result": …, "success": …, "errors": […]}``."""
+    result = data.get("result")
+    if "choices" in data or not isinstance(result, dict | str) or not ("success" in data or "errors" in data):
+        return data
+    return result if isinstance(result, dict) else {"response": result}
+
+
+def read_chat(wire: Wire, reading: Reading) -> None:
+    """A chat or text completion: its request, and the answer whole or as server-sent events."""
+    body = chat_request(wire, reading)
+    answer = Answer(reading)
+    if is_stream(reading):
+        reading.ended = False
+        for chunk in chunks(wire, reading):
+            if chunk.type == "[DONE]":
+                reading.ended = True
+            elif chunk.type == "error" or chunk.data.get("error"):
+                reading.error = error_of(chunk.data)
+                reading.ended = True
+            answer.take(chunk.data, chunk.end)
+        reading.ended = reading.ended or answer.finished
+    else:
+        answer.take(answer_of(wire, reading), len(wire.response_body))
+    answer.publish(f"audio/{string(obj(body.get('audio')).get('format')) or 'unknown'}")
+
+
+CHAT = Dialect("openai.chat", "chat", read_chat)
+COMPLETIONS = Dialect("openai.completions", "text_completion", read_chat)

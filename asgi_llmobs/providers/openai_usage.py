@@ -1,0 +1,104 @@
+"""Tokens as OpenAI reports them, and as the many services report them that copy its API, each with its own extras."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+from asgi_llmobs.providers.values import count, number, obj
+from asgi_llmobs.records import Reading, Usage
+
+__all__ = ["openai_usage"]
+
+INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+OUTPUT_DETAILS = (
+    "completion_tokens_details",
+    "output_tokens_details",
+    "output_token_details",
+    "completion_token_details",
+)
+TICKS_PER_DOLLAR = 10**10  # xAI's cost_in_usd_ticks
+
+
+class Counts:
+    """The objects in which a count may stand, asked in order."""
+
+    def __init__(self, reading: Reading, *places: dict[str, Any]) -> None:
+        self.reading = reading
+        self.places = places
+
+    def __call__(self, *names: str) -> int | None:
+        for place in self.places:
+            for name in names:
+                if place.get(name) is not None:
+                    return count(place[name], self.reading, name)
+        return None
+
+
+def openai_usage(usage: dict[str, Any], reading: Reading) -> Usage | None:
+    """Tokens of a usage object in the naming of Chat Completions or of Responses; ``None`` where it holds no number."""
+    inputs = obj(next((usage[name] for name in INPUT_DETAILS if usage.get(name)), None))
+    outputs = obj(next((usage[name] for name in OUTPUT_DETAILS if usage.get(name)), None))
+    lifetimes = obj(inputs.get("cache_creation") or inputs.get("cache_creation_token_details"))
+    top, into, out = Counts(reading, usage), Counts(reading, inputs), Counts(reading, outputs)
+    input_raw, output_raw = top("prompt_tokens", "input_tokens"), top("completion_tokens", "output_tokens")
+    found = Usage(
+        input_tokens=input_raw,
+        output_tokens=output_raw,
+        cache_read=Counts(reading, inputs, usage)(
+            "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens"
+        ),
+        cache_write=Counts(reading, inputs, usage)(
+            "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens"
+        ),
+        cache_write_5m=Counts(reading, lifetimes)("ephemeral_5m_input_tokens"),
+        cache_write_1h=Counts(reading, lifetimes)("ephemeral_1h_input_tokens"),
+        reasoning=Counts(reading, outputs, usage)("reasoning_tokens"),
+        audio_input=into("audio_tokens"),
+        audio_output=out("audio_tokens"),
+        image_input=into("image_tokens"),
+        image_output=out("image_tokens"),
+        input_raw=input_raw,
+        output_raw=output_raw,
+        total_reported=top("total_tokens"),
+        seconds=number(usage.get("seconds"), reading, "seconds"),
+        cost_usd=cost_of(usage, reading),
+    )
+    reading.usage_raw = usage
+    if all(getattr(found, item.name) is None for item in fields(found) if item.name != "estimated"):
+        return None
+    return closed(found, reading)
+
+
+def cost_of(usage: dict[str, Any], reading: Reading) -> float | None:
+    """The price in US dollars where the service states it (OpenRouter, Perplexity, xAI, DeepInfra)."""
+    cost = usage.get("cost")
+    if isinstance(cost, dict):
+        cost = cost.get("total_cost")
+    if cost is None:
+        cost = usage.get("estimated_cost")
+    if cost is None and usage.get("cost_in_usd_ticks") is not None:
+        ticks = number(usage["cost_in_usd_ticks"], reading, "cost_in_usd_ticks")
+        return None if ticks is None else ticks / TICKS_PER_DOLLAR
+    return number(cost, reading, "cost")
+
+
+def closed(usage: Usage, reading: Reading) -> Usage:
+    """*usage* with a part that stands beside the two main numbers, in the total only, added to the one it belongs to.
+
+    xAI leaves reasoning out of ``completion_tokens``, audio models leave audio out; the total tells.
+    """
+    into, out, total = usage.input_tokens, usage.output_tokens, usage.total_reported
+    if into is None or out is None or total is None or total <= into + out:
+        return usage
+    gap = total - into - out
+    cache = (usage.cache_read or 0) + (usage.cache_write or 0)
+    for name, part, side in (
+        ("reasoning", usage.reasoning, "output_tokens"),
+        ("audio output", usage.audio_output, "output_tokens"),
+        ("audio input", usage.audio_input, "input_tokens"),
+        ("cached tokens", cache, "input_tokens"),
+    ):
+        if part == gap:
+            reading.notes.append(f"{name}: counted only in the total")
+            return replace(usage, **{side: getattr(usage, side) + gap})
+    reading.notes.append(f"the total has {gap} tokens more than input and output")
+    return usage
