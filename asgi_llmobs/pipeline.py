@@ -13,6 +13,7 @@ from asgi_llmobs.config import Config
 from asgi_llmobs.providers import Wire, read
 from asgi_llmobs.records import Attempt, Body, Cost, Exchange, Kind, Outcome, Reading, Request, Span, Usage
 from asgi_llmobs.redaction import Redactor, safe_headers, safe_text, safe_url
+from asgi_llmobs.safely import safely
 from asgi_llmobs.spool import Entry
 
 __all__ = ["Pipeline"]
@@ -375,7 +376,9 @@ class Pipeline:
             priced = replace(reading, usage=estimate or reading.usage)
             if model:
                 priced = replace(priced, request_model=model, response_model=None)
-        return self._prices.price(priced, exchange.first_start_ns, exchange.url)
+        with safely("price"):
+            return self._prices.price(priced, exchange.first_start_ns, exchange.url)
+        return Cost(reason="the price could not be worked out")
 
     def _first_token(self, exchange: Exchange, reading: Reading, ends: list[int]) -> int | None:
         if not reading.stream or reading.content_offset is None or not ends:
