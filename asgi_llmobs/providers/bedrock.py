@@ -13,6 +13,7 @@ from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.converse import aws_error, converse_answer, converse_events, converse_request
 from asgi_llmobs.providers.draft import Draft
+from asgi_llmobs.providers.framing import aws_events
 from asgi_llmobs.providers.invoke import read_invoke, request_side
 from asgi_llmobs.providers.values import array, as_text, count, named, obj, string
 from asgi_llmobs.records import Message, Part, Reading
@@ -20,6 +21,15 @@ from asgi_llmobs.records import Message, Part, Reading
 __all__ = ["ANY_HOST", "PROVIDERS"]
 
 MODEL = re.compile(r"/model/(.+)/[a-z-]+$")
+
+
+def streamed(wire: Wire, reading: Reading) -> bool:
+    """Whether the answer is a stream, also where a proxy took its content type away."""
+    if not is_stream(reading) and wire.response_body[:2] == b"\0\0":
+        first = next(aws_events(wire.response_body), None)
+        if first is not None and first.type:
+            reading.framing, reading.stream = "aws-eventstream", True
+    return is_stream(reading)
 
 
 def model_request(wire: Wire, reading: Reading) -> dict[str, Any]:
@@ -34,7 +44,7 @@ def model_request(wire: Wire, reading: Reading) -> dict[str, Any]:
 def read_converse(wire: Wire, reading: Reading) -> None:
     """Converse and ConverseStream."""
     converse_request(model_request(wire, reading), reading)
-    if is_stream(reading):
+    if streamed(wire, reading):
         converse_events(chunks(wire, reading), reading)
     else:
         converse_answer(answer_of(wire, reading), reading, len(wire.response_body))
@@ -43,6 +53,7 @@ def read_converse(wire: Wire, reading: Reading) -> None:
 def read_model(wire: Wire, reading: Reading) -> None:
     """InvokeModel and InvokeModelWithResponseStream."""
     request_side(model_request(wire, reading), reading)
+    streamed(wire, reading)
     read_invoke(wire, reading)
 
 
@@ -102,7 +113,7 @@ def read_agent(wire: Wire, reading: Reading) -> None:
     """Agents, knowledge bases, flows and guardrails; they state no usage of the whole."""
     agent_request(wire, reading)
     draft = Draft(reading)
-    if is_stream(reading):
+    if streamed(wire, reading):
         for event in chunks(wire, reading):
             take_agent_event(event.type, event.data, event.end, draft, reading)
         # there is no terminal event: the answer stands in the last ones

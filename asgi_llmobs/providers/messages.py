@@ -40,11 +40,11 @@ def plain_message(given: Any) -> Message:
     else:
         found = map(block_part, content if isinstance(content, list) else [content])
         parts.extend(part for part in found if part is not None)
-    for call in map(obj, array(message.get("tool_calls"))):
-        function = obj(call.get("function")) or call
+    for asked in map(obj, array(message.get("tool_calls"))):
+        function = obj(asked.get("function")) or asked
         arguments = function.get("arguments", function.get("parameters"))
         name = named(function.get("name"))
-        parts.append(Part(type="tool_call", id=named(call.get("id")), name=name, arguments=arguments))
+        parts.append(Part(type="tool_call", id=named(asked.get("id")), name=name, arguments=arguments))
     return Message(role=role, parts=tuple(parts), name=named(message.get("name")))
 
 

@@ -11,6 +11,7 @@ from asgi_llmobs.providers.anthropic import MESSAGES
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import answer_of, request_of
 from asgi_llmobs.providers.interactions import INTERACTIONS
+from asgi_llmobs.providers.openai_chat import read_chat
 from asgi_llmobs.providers.values import array, as_text, blob, count, link, named, obj, plus, rest, string
 from asgi_llmobs.records import Message, Part, Reading, Usage
 
@@ -104,13 +105,22 @@ def read_raw_messages(wire: Wire, reading: Reading) -> None:
     reading.stream_requested = reading.stream_requested or wire.path.endswith(":streamRawPredict")
 
 
+def read_raw_chat(wire: Wire, reading: Reading) -> None:
+    """Mistral and others who speak OpenAI's chat under a model in the path."""
+    read_chat(wire, reading)
+    reading.request_model = google.model_of(wire.path) or reading.request_model
+    reading.stream_requested = reading.stream_requested or wire.path.endswith(":streamRawPredict")
+
+
 PREDICT = Dialect("vertex.predict", "embeddings", read_predict)
 RAW_MESSAGES = Dialect("anthropic.messages", "chat", read_raw_messages)
+RAW_CHAT = Dialect("openai.chat", "chat", read_raw_chat)
 
 ANY_HOST: tuple[Route, ...] = (
     route("POST", r"/publishers/anthropic/models/count-tokens:rawPredict$", ANTHROPIC_COUNT),
     route("POST", r"/publishers/anthropic/models/[^/]+:(rawPredict|streamRawPredict)$", RAW_MESSAGES),
-    route("POST", r"/publishers/[^/]+/models/[^/]+:(predict|predictLongRunning)$", PREDICT),
+    route("POST", r"/publishers/[^/]+/models/[^/]+:(rawPredict|streamRawPredict)$", RAW_CHAT),
+    route("POST", r"/models/[^/]+:(predict|predictLongRunning)$", PREDICT),
 )
 
 ROUTES: tuple[Route, ...] = (
