@@ -1,11 +1,35 @@
 """The connection to the database: one sync engine, made on first use, for SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool, StaticPool
 
-__all__ = ["Database"]
+from asgi_llmobs.errors import StoreError
+from asgi_llmobs.store.upgrade import stored_version, upgrade
+
+__all__ = ["Database", "in_chunks", "insert", "insert_statement"]
+
+SCHEMA = "llmobs"  # on PostgreSQL
+BUSY_SECONDS = 5.0
+OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
+ADVISORY_LOCK = 0x6C6C6D6F
+DRIVERS = {
+    "sqlite": "sqlite+pysqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+}
 
 
 class Database:
@@ -20,33 +44,232 @@ class Database:
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.url = url
         self.create = create
+        self._engine: Engine | None = None
+        self._lock = threading.RLock()
+        self._memory_lock: threading.RLock | None = None
+
+    @property
+    def address(self) -> URL:
+        """The URL with its sync driver."""
+        url = make_url(self.url)
+        return url.set(drivername=DRIVERS.get(url.drivername.split("+")[0], url.drivername))
+
+    @property
+    def path(self) -> str | None:
+        """The SQLite file; ``None`` for anything else."""
+        url = self.address
+        if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+            return None
+        return os.path.abspath(url.database or "")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading one consistent state. Blocking: call it from a thread.
 
         Raises:
-            StoreError: The database cannot be opened.
+            StoreError: The database cannot be opened or read.
             SchemaTooNew: It was written by a newer version.
         """
-        raise NotImplementedError
-        yield
+        with self._connection(write=False) as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A connection inside one write transaction, committed at the end, rolled back on any error.
 
         Raises:
-            StoreError: The database cannot be opened.
+            StoreError: The database cannot be opened or written.
             SchemaTooNew: It was written by a newer version.
         """
-        raise NotImplementedError
-        yield
+        with self._connection(write=True) as connection:
+            yield connection
 
     def dispose(self) -> None:
-        """Close all connections; the next use opens new ones."""
-        raise NotImplementedError
+        """Close all connections; the next use opens new ones. What is in memory is gone."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
 
     def reset_after_fork(self) -> None:
         """Forget the parent's connections without closing them."""
-        raise NotImplementedError
+        engine, self._engine = self._engine, None
+        self._lock = threading.RLock()
+        self._memory_lock = None
+        if engine is not None:
+            engine.dispose(close=False)
+
+    @contextmanager
+    def _connection(self, *, write: bool) -> Iterator[Connection]:
+        engine = self._opened()
+        with self._memory_lock or nullcontext():
+            try:
+                with engine.connect() as connection:
+                    connection = connection.execution_options(llmobs_write=write)
+                    with connection.begin():
+                        yield connection
+            except DBAPIError as error:
+                raise StoreError(f"{type(error.orig).__name__}: {first_line(error)}") from error
+
+    def _opened(self) -> Engine:
+        engine = self._engine
+        if engine is not None:
+            return engine
+        with self._lock:
+            if self._engine is None:
+                engine = self._make()
+                try:
+                    self._prepare(engine)
+                except BaseException:
+                    engine.dispose()
+                    raise
+                self._engine = engine
+            return self._engine
+
+    def _make(self) -> Engine:
+        url = self.address
+        try:
+            if url.get_backend_name() == "sqlite":
+                return self._make_sqlite(url)
+            return create_engine(
+                url,
+                pool_pre_ping=True,
+                pool_size=2,
+                max_overflow=8,
+                hide_parameters=True,
+                connect_args={"options": f"-csearch_path={SCHEMA}", "connect_timeout": 5},
+            )
+        except (ModuleNotFoundError, NoSuchModuleError) as error:
+            raise StoreError(f"no driver for {url.drivername}: pip install 'asgi_llmobs[postgres]'") from error
+
+    def _make_sqlite(self, url: URL) -> Engine:
+        path = self.path
+        options: dict[str, Any] = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        if path is None:
+            self._memory_lock = threading.RLock()
+            url, pool = url.set(database=None), StaticPool
+        else:
+            url = url.set(database=path)
+            pool = QueuePool
+            if self.create:
+                make_file(path)
+            elif not os.path.exists(path):
+                raise StoreError(f"{path} does not exist")
+        engine = create_engine(url, poolclass=pool, hide_parameters=True, connect_args=options)
+        event.listen(engine, "connect", prepare_sqlite)
+        event.listen(engine, "begin", begin_sqlite)
+        return engine
+
+    def _prepare(self, engine: Engine) -> None:
+        """Make or upgrade the schema. Other processes may be doing the same: whoever comes second waits."""
+        deadline = time.monotonic() + OPEN_SECONDS
+        while True:
+            try:
+                with engine.connect() as connection:
+                    self._prepare_on(connection.execution_options(llmobs_write=self.create))
+                return
+            except (DBAPIError, sqlite3.Error) as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise StoreError(f"{self.location}: {first_line(error)}") from error
+                # SQLite does not wait for its own change to WAL
+                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
+            except SQLAlchemyError as error:
+                raise StoreError(f"{self.location}: {type(error).__name__}") from error
+
+    def _prepare_on(self, connection: Connection) -> None:
+        with connection.begin():
+            if connection.dialect.name != "sqlite" and self.create:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+                connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            if self.create:
+                upgrade(connection)
+            elif stored_version(connection) == 0:
+                raise StoreError(f"{self.location} holds no data of asgi_llmobs")
+
+    @property
+    def location(self) -> str:
+        """Where the database is, for people: a path, ``memory``, or an address without its password."""
+        url = self.address
+        if url.get_backend_name() == "sqlite":
+            return self.path or "memory"
+        return url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+
+def make_file(path: str) -> None:
+    """An empty file that only its owner reads, in a folder of its own where there was none."""
+    folder = os.path.dirname(path)
+    try:
+        if not os.path.isdir(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            os.chmod(folder, 0o700)
+            with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as ignore:
+                ignore.write("*\n")
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are ours: see begin_sqlite
+    cursor = connection.cursor()
+    try:
+        if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
+            cursor.execute("PRAGMA page_size=8192")
+            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        if cursor.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
+            cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+        cursor.execute("PRAGMA cache_size=-16384")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+    finally:
+        cursor.close()
+
+
+def begin_sqlite(connection: Connection) -> None:
+    # a transaction that reads first and writes later is refused at once, whatever the timeout says
+    write = connection.get_execution_options().get("llmobs_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def first_line(error: Exception) -> str:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return (str(original).strip().splitlines() or [""])[0][:200]
+
+
+@lru_cache(maxsize=128)
+def insert_statement(dialect: str, table: Table, replace: bool = False) -> str:
+    """The text of an insert of all of *table*'s columns in order, for ``exec_driver_sql`` with tuples.
+
+    Args:
+        dialect: Name of the connection's dialect.
+        table: Where the rows go.
+        replace: A row with the same primary key takes the new values; otherwise it is an error.
+    """
+    if dialect == "sqlite":
+        text = str(table.insert().compile(dialect=sqlite.dialect(paramstyle="qmark")))
+    else:
+        text = str(table.insert().compile(dialect=psycopg.dialect(paramstyle="format")))
+    if replace:
+        keys = [column.name for column in table.primary_key.columns]
+        changes = ", ".join(f'"{column.name}" = excluded."{column.name}"' for column in table.columns
+                            if column.name not in keys)
+        text += f' ON CONFLICT ({", ".join(quoted(keys))}) DO UPDATE SET {changes}'
+    return text
+
+
+def quoted(names: Iterable[str]) -> list[str]:
+    return [f'"{name}"' for name in names]
+
+
+def insert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], *, replace: bool = False) -> None:
+    """Insert *rows*, each with all columns of *table* in order, in one call of the driver."""
+    if rows:
+        connection.exec_driver_sql(insert_statement(connection.dialect.name, table, replace), list(rows))
+
+
+def in_chunks(values: Iterable[Any], size: int = 500) -> Iterator[list[Any]]:
+    """*values* in lists that fit into one statement."""
+    every = list(values)
+    for start in range(0, len(every), size):
+        yield every[start : start + size]

@@ -1,12 +1,40 @@
-"""The bulk write: records in, rows out, once and only once."""
+"""The bulk write: records in, rows out, once and only once, in one transaction a batch."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from asgi_llmobs.records import Span
-from asgi_llmobs.store.database import Database
+import orjson
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
+
+from asgi_llmobs.errors import StoreError
+from asgi_llmobs.records import Attempt, Outcome, Request, Span
+from asgi_llmobs.store import search
+from asgi_llmobs.store.database import Database, in_chunks, insert
+from asgi_llmobs.store.rows import Rows, attempt_row, attempts_of, encode, property_rows, without_content
+from asgi_llmobs.store.tables import BODY_PARTS, AttemptRow, BodyRow, DetailRow, PropertyRow, SpanRow
+from asgi_llmobs.store.totals import Totals
+from asgi_llmobs.store.values import dollars, integer, name, picodollars
 
 __all__ = ["Sink", "Written"]
+
+_spans = SpanRow.__table__  # type: ignore[attr-defined]
+_details = DetailRow.__table__  # type: ignore[attr-defined]
+_bodies = BodyRow.__table__  # type: ignore[attr-defined]
+_attempts = AttemptRow.__table__  # type: ignore[attr-defined]
+_properties = PropertyRow.__table__  # type: ignore[attr-defined]
+
+# what one bad value causes, unlike a full disk or a lock
+BAD_VALUE = (ValueError, TypeError, OverflowError, RecursionError, AttributeError)
+BAD_VALUE_IN_DATABASE = (DataError, IntegrityError, InterfaceError, ProgrammingError)
+STORED = (
+    "key", "id", "attempt", "outcome", "is_request", "start_ns", "duration_ns", "status", "error_type",
+    "error_message", "cost", "input_tokens", "output_tokens", "properties", "session_id", "provider_request_id",
+    "project", "trace_id",
+)  # fmt: skip
+FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :project AND id IN (:ids)"
 
 
 class Written(NamedTuple):
@@ -14,6 +42,29 @@ class Written(NamedTuple):
 
     stored: int
     refused: int
+
+
+class Stored(NamedTuple):
+    """What of a stored row decides what a further record of it changes; the columns of ``STORED``."""
+
+    key: int
+    id: str
+    attempt: int
+    outcome: str
+    is_request: int
+    start_ns: int
+    duration_ns: int | None
+    status: int | None
+    error_type: str | None
+    error_message: str | None
+    cost: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    properties: str | None
+    session_id: str | None
+    provider_request_id: str | None
+    project: str
+    trace_id: str
 
 
 class Sink:
@@ -31,4 +82,214 @@ class Sink:
             StoreError: The database cannot be reached; nothing of the batch was stored, try again later.
             SchemaTooNew: It was written by a newer version.
         """
-        raise NotImplementedError
+        if not batch:
+            return Written(0, 0)
+        try:
+            with self.database.write() as connection:
+                Batch(connection).store(batch)
+            return Written(len(batch), 0)
+        except BAD_VALUE:
+            pass
+        except StoreError as error:
+            if not isinstance(error.__cause__, BAD_VALUE_IN_DATABASE):
+                raise
+        if len(batch) == 1:
+            return Written(0, 1)
+        half = len(batch) // 2
+        left, right = self.write(batch[:half]), self.write(batch[half:])
+        return Written(left.stored + right.stored, left.refused + right.refused)
+
+
+class Batch:
+    """One transaction: tells new rows from known ones, and writes both."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.totals = Totals(connection)
+
+    def store(self, batch: Sequence[Span]) -> None:
+        records = folded(batch)
+        known = self.find(records)
+        new: list[Span] = []
+        for place, record in records.items():
+            stored = known.get(place)
+            if stored is None:
+                new.append(record)
+            else:
+                self.update(stored, record)
+        self.insert(new)
+        self.totals.refresh()
+
+    def find(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
+        """The rows that exist already, by project and id."""
+        by_project: dict[str, list[str]] = defaultdict(list)
+        for project, id in places:
+            by_project[project].append(id)
+        mark = "?" if self.connection.dialect.name == "sqlite" else "%s"
+        found = {}
+        for project, ids in by_project.items():
+            for chunk in in_chunks(ids):
+                statement = FIND.replace(":project", mark).replace(":ids", ", ".join([mark] * len(chunk)))
+                for row in self.connection.exec_driver_sql(statement, (project, *chunk)):
+                    stored = Stored(*row)
+                    found[project, stored.id] = stored
+        return found
+
+    def insert(self, records: Sequence[Span]) -> None:
+        if not records:
+            return
+        rows = [encode(record, key) for key, record in zip(self.new_keys(len(records)), records, strict=True)]
+        insert(self.connection, _spans, [row.span for row in rows])
+        self.insert_children(rows)
+        for row in rows:
+            self.totals.added(row.span)
+
+    def new_keys(self, count: int) -> range:
+        """Keys for *count* rows: the transaction holds the write lock, so nobody else takes them."""
+        if self.connection.dialect.name != "sqlite":
+            self.connection.exec_driver_sql("LOCK TABLE llmobs_spans IN SHARE ROW EXCLUSIVE MODE")
+        last = self.connection.exec_driver_sql("SELECT max(key) FROM llmobs_spans").scalar() or 0
+        return range(last + 1, last + 1 + count)
+
+    def insert_children(self, rows: Sequence[Rows]) -> None:
+        insert(self.connection, _details, [row.detail for row in rows])
+        insert(self.connection, _bodies, [body for row in rows for body in row.bodies])
+        insert(self.connection, _attempts, [attempt for row in rows for attempt in row.attempts])
+        insert(self.connection, _properties, [entry for row in rows for entry in row.properties])
+        search.index(self.connection, [row.text for row in rows if row.text is not None])
+
+    def update(self, stored: Stored, record: Span) -> None:
+        """A further record of a row: a later attempt, the end of what was running, or a replay."""
+        if not isinstance(record, Request) or not stored.is_request:
+            if rank(1, record.outcome) > rank(1, stored.outcome):
+                self.replace(stored, record)
+            return
+        before = self.stored_attempts(stored)
+        after = merged(before, attempts_of(without_content(record)))
+        if rank(record.attempt, record.outcome) > rank(stored.attempt, stored.outcome):
+            self.replace(stored, in_whole(record, after, stored.start_ns))
+        elif after != before:
+            self.patch(stored, record, after)
+
+    def stored_attempts(self, stored: Stored) -> tuple[Attempt, ...]:
+        rows = self.connection.execute(_attempts.select().where(_attempts.c.key == stored.key)).all()
+        found = [
+            Attempt(
+                request_id=stored.id, number=row.number, start_ns=row.start_ns, duration_ns=row.duration_ns,
+                outcome=row.outcome, status=row.status, error_type=row.error_type, error_message=row.error_message,
+                retry_after=row.retry_after, provider_request_id=row.provider_request_id,
+                cost_usd=dollars(row.cost), input_tokens=row.input_tokens, output_tokens=row.output_tokens,
+            )
+            for row in rows
+        ]  # fmt: skip
+        if not found:
+            found.append(
+                Attempt(
+                    request_id=stored.id, number=stored.attempt, start_ns=stored.start_ns,
+                    duration_ns=stored.duration_ns, outcome=stored.outcome, status=stored.status,
+                    error_type=stored.error_type, error_message=stored.error_message,
+                    provider_request_id=stored.provider_request_id, cost_usd=dollars(stored.cost),
+                    input_tokens=stored.input_tokens, output_tokens=stored.output_tokens,
+                )
+            )  # fmt: skip
+        return tuple(sorted(found, key=lambda attempt: attempt.number))
+
+    def replace(self, stored: Stored, record: Span) -> None:
+        """The row of *stored* becomes that of *record*, with all that hangs on it."""
+        key = stored.key
+        self.forget_properties(stored)
+        parts = len(BODY_PARTS)
+        self.connection.execute(_bodies.delete().where(_bodies.c.key.between(key * parts, key * parts + parts - 1)))
+        self.connection.execute(_attempts.delete().where(_attempts.c.key == key))
+        self.connection.execute(_details.delete().where(_details.c.key == key))
+        search.forget(self.connection, [key])
+        row = encode(record, key)
+        insert(self.connection, _spans, [row.span], replace=True)
+        self.insert_children([row])
+        self.totals.changed(row.span, stored.trace_id, stored.session_id)
+
+    def patch(self, stored: Stored, record: Request, attempts: tuple[Attempt, ...]) -> None:
+        """An earlier attempt came late: the row stays, its sums and its start change."""
+        start = min(stored.start_ns, integer(record.start_ns) or stored.start_ns)
+        end = None if stored.duration_ns is None else stored.start_ns + stored.duration_ns
+        self.forget_properties(stored)
+        self.connection.execute(
+            _spans.update().where(_spans.c.key == stored.key).values(
+                start_ns=start,
+                duration_ns=None if end is None else end - start,
+                attempts=max(attempt.number for attempt in attempts),
+                cost=summed(picodollars(attempt.cost_usd) for attempt in attempts),
+                input_tokens=summed(attempt.input_tokens for attempt in attempts),
+                output_tokens=summed(attempt.output_tokens for attempt in attempts),
+            )
+        )  # fmt: skip
+        self.connection.execute(_attempts.delete().where(_attempts.c.key == stored.key))
+        insert(self.connection, _attempts, [attempt_row(stored.key, attempt) for attempt in attempts])
+        names = orjson.loads(stored.properties) if stored.properties else {}
+        insert(self.connection, _properties, property_rows(stored.project, names, start, stored.key))
+        row = self.connection.execute(_spans.select().where(_spans.c.key == stored.key)).one()
+        self.totals.changed(tuple(row), stored.trace_id, stored.session_id)
+
+    def forget_properties(self, stored: Stored) -> None:
+        names = orjson.loads(stored.properties) if stored.properties else {}
+        for project, label, value, start, key in property_rows(stored.project, names, stored.start_ns, stored.key):
+            entry = _properties.c
+            self.connection.execute(
+                _properties.delete().where(
+                    entry.project == project, entry.name == label, entry.value == value, entry.start_ns == start,
+                    entry.key == key,
+                )
+            )  # fmt: skip
+
+
+def rank(attempt: int, outcome: str) -> tuple[int, bool]:
+    """Which of two records of one span says more: the later attempt, and of one attempt its end."""
+    return attempt, outcome != Outcome.RUNNING
+
+
+def folded(batch: Sequence[Span]) -> dict[tuple[str, str], Span]:
+    """One record a span: several of one batch are put together."""
+    out: dict[tuple[str, str], Span] = {}
+    for record in batch:
+        place = name(record.project) or "", name(record.id) or ""
+        before = out.get(place)
+        out[place] = record if before is None else together(before, record)
+    return out
+
+
+def together(first: Span, second: Span) -> Span:
+    if not isinstance(first, Request) or not isinstance(second, Request):
+        return second if rank(1, second.outcome) > rank(1, first.outcome) else first
+    later = rank(second.attempt, second.outcome) > rank(first.attempt, first.outcome)
+    winner, loser = (second, first) if later else (first, second)
+    attempts = merged(attempts_of(without_content(winner)), attempts_of(without_content(loser)))
+    return in_whole(winner, attempts, loser.start_ns)
+
+
+def merged(one: tuple[Attempt, ...], other: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The attempts of both; of two with one number the finished one, else the first."""
+    found: dict[int, Attempt] = {}
+    for attempt in (*one, *other):
+        before = found.get(attempt.number)
+        if before is None or (before.outcome == Outcome.RUNNING and attempt.outcome != Outcome.RUNNING):
+            found[attempt.number] = attempt
+    return tuple(found[number] for number in sorted(found))
+
+
+def in_whole(request: Request, attempts: tuple[Attempt, ...], start_ns: int) -> Request:
+    """*request* from the start of its first attempt on, with all its attempts."""
+    shift = request.start_ns - start_ns
+    if shift <= 0:
+        return replace(request, attempts=attempts)
+    later: dict[str, Any] = {
+        label: value + shift
+        for label in ("duration_ns", "headers_ns", "first_chunk_ns", "first_token_ns", "last_chunk_ns")
+        if (value := getattr(request, label)) is not None
+    }
+    later["chunk_times"] = tuple((time + shift, size) for time, size in request.chunk_times)
+    return replace(request, start_ns=start_ns, attempts=attempts, **later)
+
+
+def summed(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return integer(sum(known)) if known else None

@@ -1,0 +1,385 @@
+"""Records as rows: what goes into which column, and what must not be stored at all."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from asgi_llmobs.records import Attempt, Body, Cost, Message, Outcome, Part, Request, Span, Usage
+from asgi_llmobs.store.tables import BODY_PARTS
+from asgi_llmobs.store.values import bounded, clean, integer, json_bytes, name, pack, picodollars
+
+__all__ = ["Rows", "attempts_of", "encode", "fold_name", "property_rows", "without_content"]
+
+PREVIEW = 200
+MESSAGE = 2_000  # characters of an error message, and of a property's value
+INDEXED = 16_384  # characters of each side that can be searched for
+KEPT_TEXT = 8_192  # characters of a part, where the body itself had to be cut
+PREVIEW_SCAN = 4 * PREVIEW
+USAGE_FIELDS = tuple(item.name for item in fields(Usage) if item.name != "estimated")
+PLAIN_PARAMETERS = {"reasoning_effort", "tool_choice", "service_tier", "encoding_format", "size", "quality", "voice"}
+
+
+@dataclass(slots=True)
+class Rows:
+    """All rows of one record."""
+
+    record: Span
+    span: tuple[Any, ...]
+    detail: tuple[int, bytes]
+    bodies: list[tuple[Any, ...]]
+    attempts: list[tuple[Any, ...]]
+    properties: list[tuple[Any, ...]]
+    text: tuple[int, str, str] | None
+
+
+def fold_name(text: str) -> str:
+    """A property name as it is matched."""
+    return name(text.strip().casefold()) or ""
+
+
+def encode(record: Span, key: int) -> Rows:
+    """The rows of *record* under the row key *key*."""
+    if isinstance(record, Request):
+        return encode_request(without_content(record), key)
+    return encode_span(record, key)
+
+
+def encode_span(span: Span, key: int) -> Rows:
+    start = integer(span.start_ns) or 0
+    properties = clean_properties(span.properties)
+    sent, got = clean(span.input), clean(span.output)
+    bodies = [
+        body_row(key, part, Body(content=text.encode(), media_type="text/plain", size=len(text.encode())))
+        for part, text in (("input", sent), ("output", got))
+        if text
+    ]
+    row = (
+        *shared_columns(span, key, 0, start, properties),
+        preview(sent), preview(got),
+        None, None, None, None, None, None, None, None,
+        0, None, None, None, None, None, 0, None, None, 1, 1,
+    )  # fmt: skip
+    return Rows(
+        span, row, (key, pack(json_bytes(shared_detail(span)))), bodies, [],
+        property_rows(span.project, properties, start, key), searchable(key, sent, got, span.outcome),
+    )  # fmt: skip
+
+
+def shared_columns(span: Span, key: int, request: int, start: int, properties: dict[str, str]) -> tuple[Any, ...]:
+    return (
+        key,
+        name(span.id) or "",
+        name(span.trace_id) or "",
+        name(span.parent_id),
+        name(span.project) or "",
+        name(span.kind) or "",
+        request,
+        bounded(span.name, MESSAGE) or "",
+        start,
+        integer(span.duration_ns),
+        str(span.outcome),
+        integer(span.status),
+        bounded(span.error_type, PREVIEW),
+        bounded(span.error_message, MESSAGE),
+        name(span.session_id),
+        name(span.session_name),
+        bounded(span.session_path, MESSAGE),
+        name(span.user_id),
+        bounded(span.node_id, MESSAGE),
+        name(span.route),
+        bounded(span.caller, PREVIEW * 2),
+        json_bytes(properties).decode() if properties else None,
+    )
+
+
+def shared_detail(span: Span) -> dict[str, Any]:
+    return {
+        label: value
+        for label in ("method", "url", "service", "release", "host", "pid", "attributes")
+        if (value := getattr(span, label))
+    }
+
+
+def encode_request(request: Request, key: int) -> Rows:
+    start = integer(request.start_ns) or 0
+    properties = clean_properties(request.properties)
+    counted = request.counted or Usage()
+    attempts = attempts_of(request)
+    spent, sent_tokens, got_tokens = sums(request, attempts)
+    sent, got = input_text(request.messages), output_text(request)
+    row = (
+        *shared_columns(request, key, 1, start, properties),
+        preview(input_preview(request.messages)),
+        preview(got),
+        name(request.provider),
+        name(request.api),
+        name(request.operation),
+        name(request.request_model),
+        name(request.response_model),
+        name(request.request_id),
+        name(request.response_id),
+        name(request.provider_request_id),
+        int(request.stream),
+        integer(request.first_token_ns),
+        sent_tokens,
+        got_tokens,
+        integer(counted.cache_read),
+        integer(counted.reasoning),
+        int(counted.estimated),
+        spent,
+        bounded(request.cost.reason, PREVIEW) if spent is None else None,
+        integer(request.attempt) or 1,
+        max([request.attempt, *(attempt.number for attempt in attempts)]),
+    )
+    bodies = [
+        body_row(key, part, body)
+        for part, body in (("request", request.request_body), ("response", request.response_body))
+        if body is not None
+    ]
+    return Rows(
+        request,
+        row,
+        (key, pack(json_bytes(request_detail(request)))),
+        bodies,
+        [attempt_row(key, attempt) for attempt in attempts] if worth_keeping(attempts) else [],
+        property_rows(request.project, properties, start, key),
+        searchable(key, sent, got, request.outcome),
+    )
+
+
+def request_detail(request: Request) -> dict[str, Any]:
+    found: dict[str, Any] = shared_detail(request)
+    for label in (
+        "prompt_id", "stream_requested", "finish_reasons", "server_tools", "error", "usage_raw", "service_tier",
+        "parameters", "details", "headers_ns", "first_chunk_ns", "last_chunk_ns", "chunks", "retry_after",
+        "request_headers", "response_headers", "warnings", "notes",
+    ):  # fmt: skip
+        value = getattr(request, label)
+        if value is not None and value != () and value != {}:
+            found[label] = value
+    if request.framing != "none":
+        found["framing"] = request.framing
+    for label, usage in (("usage", request.usage), ("estimate", request.estimate)):
+        if usage is not None:
+            found[label] = usage_detail(usage)
+    found["cost"] = cost_detail(request.cost)
+    if request.chunk_times:
+        found["chunk_times"] = steps(request.chunk_times)
+    if request.request_body is not None and request.request_body.truncated:
+        found["messages"] = [message_detail(message) for message in request.messages[-200:]]
+        found["tools"] = request.tools
+    if request.response_body is not None and request.response_body.truncated:
+        found["output"] = [message_detail(message) for message in request.output_messages]
+        found["text"], found["reasoning_text"] = request.text[:KEPT_TEXT], request.reasoning_text[:KEPT_TEXT]
+        found["tool_calls"] = request.tool_calls
+    return found
+
+
+def usage_detail(usage: Usage) -> dict[str, Any]:
+    return {label: value for label in USAGE_FIELDS if (value := getattr(usage, label)) is not None}
+
+
+def cost_detail(cost: Cost) -> dict[str, Any]:
+    return {
+        "amount": None if cost.amount is None else str(cost.amount),
+        "lines": [[line.bucket, line.tokens, str(line.per_million), str(line.amount)] for line in cost.lines],
+        "source": cost.source,
+        "price_date": cost.price_date,
+        "reason": cost.reason,
+    }
+
+
+def message_detail(message: Message) -> dict[str, Any]:
+    parts = []
+    for part in message.parts:
+        found = {item.name: value for item in fields(Part) if (value := getattr(part, item.name)) is not None}
+        if isinstance(found.get("content"), str):
+            found["content"] = bounded(found["content"], KEPT_TEXT)
+        parts.append(found)
+    return {"role": message.role, "name": message.name, "finish_reason": message.finish_reason, "parts": parts}
+
+
+def steps(points: Iterable[tuple[int, int]]) -> list[int]:
+    """Pairs that only grow, as differences in one flat list: a third of the digits."""
+    out: list[int] = []
+    time = size = 0
+    for point_time, point_size in points:
+        out += (point_time - time, point_size - size)
+        time, size = point_time, point_size
+    return out
+
+
+def without_content(request: Request) -> Request:
+    """*request* without a word of the bodies that are not to be stored."""
+    no_request = request.request_body is None and (request.method or "POST").upper() not in ("GET", "HEAD", "DELETE")
+    no_response = request.response_body is None
+    if not no_request and not no_response:
+        return request
+    changes: dict[str, Any] = {}
+    if no_request:
+        changes.update(messages=(), tools=(), parameters=plain_parameters(request.parameters))
+    if no_response:
+        changes.update(text="", reasoning_text="", tool_calls=(), output_messages=(), refusal=None)
+    if request.error:
+        # an error of the provider may quote either side
+        changes.update(error={**request.error, "message": None}, error_message=None)
+        changes["attempts"] = tuple(
+            attempt if attempt.number != request.attempt else replace(attempt, error_message=None)
+            for attempt in request.attempts
+        )
+    if no_request and request.outcome != Outcome.RUNNING:
+        changes.update(warnings=(), notes=(), details=plain_parameters(request.details))
+    return replace(request, **changes)
+
+
+def plain_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of parameters cannot hold content: numbers, switches, and words of a few named ones."""
+    return {
+        label: value
+        for label, value in values.items()
+        if isinstance(value, bool | int | float) or label in PLAIN_PARAMETERS and isinstance(value, str)
+    }
+
+
+def clean_properties(properties: Mapping[str, str]) -> dict[str, str]:
+    return {name(str(label)) or "": bounded(str(value), MESSAGE) or "" for label, value in properties.items()}
+
+
+def property_rows(project: str, properties: Mapping[str, str], start_ns: int, key: int) -> list[tuple[Any, ...]]:
+    """The entries of the property index; the later of two names that differ in case only wins."""
+    folded = {fold_name(label): name(value) for label, value in properties.items()}
+    return [(name(project), label, value, start_ns, key) for label, value in folded.items() if label]
+
+
+def body_row(key: int, part: str, body: Body) -> tuple[Any, ...]:
+    packed = pack(body.content)
+    codec = "" if packed is body.content else "zstd"
+    return (
+        key * len(BODY_PARTS) + BODY_PARTS.index(part), codec, bounded(body.media_type, PREVIEW), integer(body.size) or 0,
+        body.sha256, int(body.truncated), int(body.slimmed), packed,
+    )  # fmt: skip
+
+
+def attempts_of(request: Request) -> tuple[Attempt, ...]:
+    """The attempts that *request* knows of; its own is made from it where it lists none."""
+    if any(attempt.number == request.attempt for attempt in request.attempts):
+        return request.attempts
+    own = Attempt(
+        request_id=request.id,
+        number=request.attempt,
+        start_ns=request.start_ns,
+        duration_ns=request.duration_ns,
+        outcome=request.outcome,
+        status=request.status,
+        error_type=request.error_type,
+        error_message=request.error_message,
+        retry_after=request.retry_after,
+        provider_request_id=request.provider_request_id,
+        cost_usd=request.cost.amount,
+        input_tokens=request.counted.input_tokens if request.counted else None,
+        output_tokens=request.counted.output_tokens if request.counted else None,
+    )
+    return tuple(sorted((*request.attempts, own), key=lambda attempt: attempt.number))
+
+
+def worth_keeping(attempts: tuple[Attempt, ...]) -> bool:
+    """Whether attempts say more than the request's own row does."""
+    if len(attempts) > 1 or attempts[0].number > 1:
+        return True
+    return attempts[0].outcome not in (Outcome.OK, Outcome.RUNNING)
+
+
+def attempt_row(key: int, attempt: Attempt) -> tuple[Any, ...]:
+    return (
+        key,
+        integer(attempt.number) or 1,
+        integer(attempt.start_ns) or 0,
+        integer(attempt.duration_ns),
+        str(attempt.outcome),
+        integer(attempt.status),
+        bounded(attempt.error_type, PREVIEW),
+        bounded(attempt.error_message, MESSAGE),
+        bounded(attempt.retry_after, PREVIEW),
+        bounded(attempt.provider_request_id, PREVIEW),
+        picodollars(attempt.cost_usd),
+        integer(attempt.input_tokens),
+        integer(attempt.output_tokens),
+    )
+
+
+def sums(request: Request, attempts: tuple[Attempt, ...]) -> tuple[int | None, int | None, int | None]:
+    """Cost and tokens over the attempts that returned usage."""
+    counted = request.counted or Usage()
+    costs = [picodollars(request.cost.amount)]
+    sent, got = [counted.input_tokens], [counted.output_tokens]
+    for attempt in attempts:
+        if attempt.number != request.attempt:
+            costs.append(picodollars(attempt.cost_usd))
+            sent.append(attempt.input_tokens)
+            got.append(attempt.output_tokens)
+    return added(costs), added(sent), added(got)
+
+
+def added(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return integer(sum(known)) if known else None
+
+
+def part_text(part: Part) -> str:
+    if part.type == "tool_call":
+        return f"{part.name or ''} {part.arguments if isinstance(part.arguments, str) else json_text(part.arguments)}"
+    return part.content or ""
+
+
+def json_text(value: Any) -> str:
+    return "" if value is None else json_bytes(value).decode("utf-8", "replace")
+
+
+def input_text(messages: tuple[Message, ...]) -> str:
+    """What can be searched of the input: the newest first, because it is what the next one repeats."""
+    found: list[str] = []
+    left = INDEXED
+    for message in reversed(messages):
+        for part in reversed(message.parts):
+            text = part_text(part)
+            if text:
+                found.append(text[:left])
+                left -= len(text)
+            if left <= 0:
+                return clean("\n".join(found)) or ""
+    return clean("\n".join(found)) or ""
+
+
+def output_text(request: Request) -> str:
+    """What can be searched of the output: answer, refusal, tool calls, reasoning."""
+    found = [request.text or "", request.refusal or ""]
+    for call in request.tool_calls:
+        arguments = call.get("arguments")
+        found.append(f"{call.get('name')} {arguments if isinstance(arguments, str) else json_text(arguments)}")
+    found.append(request.reasoning_text or "")
+    return clean("\n".join(text[:INDEXED] for text in found if text)[:INDEXED]) or ""
+
+
+def input_preview(messages: tuple[Message, ...]) -> str:
+    """The last thing a user said, else the last text of anybody."""
+    for role in ("user", None):
+        for message in reversed(messages):
+            if role is None or message.role == role:
+                for part in reversed(message.parts):
+                    if part.content:
+                        return part.content
+    return ""
+
+
+def preview(text: str | None) -> str | None:
+    """The beginning of *text* on one line."""
+    if not text:
+        return None
+    line = " ".join(text[:PREVIEW_SCAN].split())
+    return bounded(line + " " if len(text) > PREVIEW_SCAN and len(line) <= PREVIEW else line, PREVIEW) or None
+
+
+def searchable(key: int, sent: str | None, got: str | None, outcome: str) -> tuple[int, str, str] | None:
+    if outcome == Outcome.RUNNING or not (sent or got):
+        return None
+    return key, (sent or "")[:INDEXED], (got or "")[:INDEXED]

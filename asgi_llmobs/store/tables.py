@@ -1,0 +1,281 @@
+"""The tables, on a registry and MetaData of their own: SQLModel's is the host's, and its migrations must not see ours.
+
+A span of any kind is one narrow row of integers and short texts. What no list filters by is one compressed JSON text
+beside it, bodies stand apart, and properties are keyed by name, value and time, so that a rare one is found at once.
+Money is in integer picodollars (1e-12 US dollars), times are in nanoseconds.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Text,
+    text,
+)
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+__all__ = [
+    "AttemptRow",
+    "BODY_PARTS",
+    "BodyRow",
+    "DetailRow",
+    "MetaRow",
+    "PropertyRow",
+    "SCHEMA_VERSION",
+    "SessionRow",
+    "SpanRow",
+    "TextRow",
+    "TraceRow",
+    "metadata",
+]
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+# request and response of a call, input and output of any other span
+BODY_PARTS = ("request", "response", "input", "output")
+
+
+def big(*, null: bool = True) -> Any:
+    return Field(default=None if null else 0, sa_column=Column(BigInteger, nullable=null))
+
+
+def small(*, null: bool = False) -> Any:
+    return Field(default=None if null else 0, sa_column=Column(SmallInteger, nullable=null))
+
+
+def words(*, null: bool = True) -> Any:
+    return Field(default=None if null else "", sa_column=Column(Text, nullable=null))
+
+
+def blob() -> Any:
+    return Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
+
+
+def row_key() -> Any:
+    # integers in the order of arrival: new rows are appended, and the full-text index needs one
+    kind = BigInteger().with_variant(Integer(), "sqlite")
+    return Field(default=None, sa_column=Column(kind, primary_key=True, autoincrement=False))
+
+
+class Table(SQLModel, registry=registry(metadata=metadata)):
+    """The base of all our tables."""
+
+    metadata = metadata
+
+
+class MetaRow(Table, table=True):
+    """Facts on the database itself: the version of the schema."""
+
+    __tablename__ = "llmobs_meta"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    value: str = words(null=False)
+
+
+class SpanRow(Table, table=True):
+    """Any timed node; the columns from ``provider`` on are those of LLM requests."""
+
+    __tablename__ = "llmobs_spans"
+
+    key: int = row_key()
+    id: str = words(null=False)
+    trace_id: str = words(null=False)
+    parent_id: str | None = words()
+    project: str = words(null=False)
+    kind: str = words(null=False)
+    is_request: int = small()
+    name: str = words(null=False)
+    start_ns: int = big(null=False)
+    duration_ns: int | None = big()
+    outcome: str = words(null=False)
+    status: int | None = big()
+    error_type: str | None = words()
+    error_message: str | None = words()
+    session_id: str | None = words()
+    session_name: str | None = words()
+    session_path: str | None = words()
+    user_id: str | None = words()
+    node_id: str | None = words()
+    route: str | None = words()
+    caller: str | None = words()
+    properties: str | None = words()  # JSON, names as they were written
+    input_preview: str | None = words()
+    output_preview: str | None = words()
+    provider: str | None = words()
+    api: str | None = words()
+    operation: str | None = words()
+    request_model: str | None = words()
+    response_model: str | None = words()
+    request_id: str | None = words()
+    response_id: str | None = words()
+    provider_request_id: str | None = words()
+    stream: int = small()
+    first_token_ns: int | None = big()
+    input_tokens: int | None = big()
+    output_tokens: int | None = big()
+    cache_read: int | None = big()
+    reasoning: int | None = big()
+    estimated: int = small()
+    cost: int | None = big()
+    cost_reason: str | None = words()
+    attempt: int = big(null=False)  # the newest that is stored
+    attempts: int = big(null=False)
+
+
+class DetailRow(Table, table=True):
+    """The rest of a span as JSON, compressed where that pays: shown, never filtered by."""
+
+    __tablename__ = "llmobs_details"
+
+    key: int = row_key()
+    content: bytes = blob()
+
+
+class AttemptRow(Table, table=True):
+    """One HTTP exchange of a request that needed more than one, or whose only one failed."""
+
+    __tablename__ = "llmobs_attempts"
+    __table_args__ = (PrimaryKeyConstraint("key", "number"), {"sqlite_with_rowid": False})
+
+    key: int = big(null=False)
+    number: int = big(null=False)
+    start_ns: int = big(null=False)
+    duration_ns: int | None = big()
+    outcome: str = words(null=False)
+    status: int | None = big()
+    error_type: str | None = words()
+    error_message: str | None = words()
+    retry_after: str | None = words()
+    provider_request_id: str | None = words()
+    cost: int | None = big()
+    input_tokens: int | None = big()
+    output_tokens: int | None = big()
+
+
+class BodyRow(Table, table=True):
+    """One body of a span; ``key`` is the span's times four plus the place of the part in ``BODY_PARTS``."""
+
+    __tablename__ = "llmobs_bodies"
+
+    key: int = row_key()
+    codec: str = words(null=False)  # empty or zstd
+    media_type: str | None = words()
+    size: int = big(null=False)
+    sha256: str | None = words()
+    truncated: int = small()
+    slimmed: int = small()
+    content: bytes = blob()
+
+
+class PropertyRow(Table, table=True):
+    """The index of properties: folded name and value, then time."""
+
+    __tablename__ = "llmobs_properties"
+    __table_args__ = (
+        PrimaryKeyConstraint("project", "name", "value", "start_ns", "key"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project: str = words(null=False)
+    name: str = words(null=False)
+    value: str = words(null=False)
+    start_ns: int = big(null=False)
+    key: int = big(null=False)
+
+
+class TextRow(Table, table=True):
+    """What the full-text index was given, compressed: an entry is taken out of it with its own words only."""
+
+    __tablename__ = "llmobs_texts"
+
+    key: int = row_key()
+    content: bytes = blob()
+
+
+class TraceRow(Table, table=True):
+    """Totals of a trace, computed anew from its spans whenever one of them is written."""
+
+    __tablename__ = "llmobs_traces"
+    __table_args__ = (
+        PrimaryKeyConstraint("project", "trace_id"),
+        Index("llmobs_traces_start", "project", "start_ns", "trace_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project: str = words(null=False)
+    trace_id: str = words(null=False)
+    root_id: str | None = words()
+    name: str = words(null=False)
+    kind: str = words(null=False)
+    route: str | None = words()
+    session_id: str | None = words()
+    user_id: str | None = words()
+    start_ns: int = big(null=False)
+    duration_ns: int | None = big()
+    outcome: str = words(null=False)
+    requests: int = big(null=False)
+    finished: int = big(null=False)
+    succeeded: int = big(null=False)
+    spans: int = big(null=False)
+    errors: int = big(null=False)
+    depth: int = big(null=False)
+    cost: int | None = big()
+    unpriced: int = big(null=False)
+    input_tokens: int | None = big()
+    output_tokens: int | None = big()
+
+
+class SessionRow(Table, table=True):
+    """Totals of a session's requests: added up as they come, counted anew when one of them changes."""
+
+    __tablename__ = "llmobs_sessions"
+    __table_args__ = (
+        PrimaryKeyConstraint("project", "session_id"),
+        Index("llmobs_sessions_end", "project", "end_ns", "session_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project: str = words(null=False)
+    session_id: str = words(null=False)
+    name: str | None = words()
+    user_id: str | None = words()
+    start_ns: int = big(null=False)
+    end_ns: int = big(null=False)
+    requests: int = big(null=False)
+    traces: int = big(null=False)
+    errors: int = big(null=False)
+    cost: int | None = big()
+    unpriced: int = big(null=False)
+    input_tokens: int | None = big()
+    output_tokens: int | None = big()
+
+
+REQUESTS = text("is_request = 1")
+SESSIONS = text("is_request = 1 AND session_id IS NOT NULL")
+USERS = text("is_request = 1 AND user_id IS NOT NULL")
+FAILURES = text("is_request = 1 AND outcome <> 'ok'")
+NAMED = text("request_id IS NOT NULL")
+
+_spans = SpanRow.__table__.c  # type: ignore[attr-defined]
+Index("llmobs_spans_id", _spans.project, _spans.id, unique=True)
+Index("llmobs_spans_trace", _spans.project, _spans.trace_id)
+for _name, _columns, _where in (
+    ("start", (_spans.start_ns,), REQUESTS),
+    ("model", (_spans.request_model, _spans.start_ns), REQUESTS),
+    ("answered", (_spans.response_model, _spans.start_ns), REQUESTS),
+    ("session", (_spans.session_id, _spans.start_ns), SESSIONS),
+    ("user", (_spans.user_id, _spans.start_ns), USERS),
+    ("failures", (_spans.start_ns,), FAILURES),
+    ("named", (_spans.request_id,), NAMED),
+):
+    Index(f"llmobs_spans_{_name}", _spans.project, *_columns, _spans.key, sqlite_where=_where, postgresql_where=_where)

@@ -1,0 +1,247 @@
+"""How the spans of a trace form a tree, and what it adds up to. Pure: the write and the pages both ask here.
+
+Parents come from two places: the span that a span was started in, and ``Node-Id`` paths such as ``a:b:c``, whose
+parents may come later or never. Whatever is missing, doubled or circular, every span ends up in the tree once.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+__all__ = ["Fact", "Node", "Totals", "arrange", "node_path", "total", "totals"]
+
+
+class Fact(NamedTuple):
+    """What of a stored span the tree needs."""
+
+    key: int
+    id: str
+    parent_id: str | None
+    node_id: str | None
+    is_request: int
+    kind: str
+    start_ns: int
+    duration_ns: int | None
+    outcome: str
+    cost: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class Node:
+    """A place in the tree; ``fact`` is ``None`` where it is virtual."""
+
+    __slots__ = (
+        "children", "critical", "depth", "end_ns", "fact", "id", "note", "orphan", "parent", "start_ns",
+    )
+
+    def __init__(self, id: str, fact: Fact | None, start_ns: int) -> None:
+        self.id = id
+        self.fact = fact
+        self.start_ns = start_ns
+        self.end_ns: int | None = None
+        self.parent: Node | None = None
+        self.children: list[Node] = []
+        self.depth = 1
+        self.orphan = False
+        self.critical = False
+        self.note: str | None = None
+
+
+class Totals(NamedTuple):
+    """What a tree adds up to. Money in picodollars."""
+
+    root: Node | None
+    start_ns: int
+    duration_ns: int | None  # start of the root to the end of the last leaf
+    outcome: str
+    requests: int
+    finished: int
+    succeeded: int
+    spans: int
+    errors: int
+    depth: int
+    cost: int | None
+    unpriced: int
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+def node_path(node_id: str | None) -> tuple[str, ...]:
+    """The segments of a Node-Id; empty ones count for nothing."""
+    return tuple(part.strip() for part in node_id.split(":") if part.strip()) if node_id else ()
+
+
+def arrange(facts: Iterable[Fact]) -> list[Node]:
+    """All nodes of one trace in pre-order, siblings by their start."""
+    found = sorted((Node(fact.id, fact, fact.start_ns) for fact in facts), key=order)
+    by_id: dict[str, Node] = {}
+    for node in found:
+        by_id.setdefault(node.id, node)
+    nodes = found
+    if any(node.fact is not None and node.fact.node_id for node in found):
+        nodes = found + link_paths(found, by_id)
+    link_spans(nodes, by_id)
+    return pre_order(nodes)
+
+
+def order(node: Node) -> tuple[int, int]:
+    return node.start_ns, node.fact.key if node.fact is not None else 0
+
+
+def link_paths(found: Sequence[Node], by_id: dict[str, Node]) -> list[Node]:
+    """Hang the requests that name a path below the node that the path names; returns the virtual nodes it took."""
+    known: dict[tuple[str, ...], Node] = {}
+    sent = [(path, node) for node in found if node.fact is not None and (path := node_path(node.fact.node_id))]
+    for path, node in sent:
+        known.setdefault(path, node)
+    virtual: list[Node] = []
+    for path, node in sorted(sent, key=lambda item: (len(item[0]), item[1].start_ns)):
+        if len(path) < 2:
+            continue
+        chain: list[tuple[str, ...]] = []  # what has to be made up, innermost first
+        above = path[:-1]
+        host = None
+        while above and (host := host_of(above, path, known, node)) is None:
+            chain.append(above)
+            above = above[:-1]
+        for missing in reversed(chain):
+            made = Node(":".join(missing), None, node.start_ns)
+            virtual.append(made)
+            known[missing] = made
+            if host is not None:
+                made.parent = host
+            elif node.fact is not None and node.fact.parent_id in by_id:
+                made.parent = by_id[node.fact.parent_id]
+            host = made
+        node.parent = host
+    return virtual
+
+
+def host_of(
+    path: tuple[str, ...], full: tuple[str, ...], known: dict[tuple[str, ...], Node], child: Node
+) -> Node | None:
+    """The node that *path* names: itself, else one whose longer path ends in it."""
+    if path in known:
+        return known[path] if known[path] is not child else None
+    size = len(path)
+    longer = [other for other in known if len(other) > size and other[-size:] == path and other[: len(full)] != full]
+    longer = [other for other in longer if known[other] is not child]
+    if not longer:
+        return None
+    longer.sort(key=lambda other: (known[other].start_ns, other))
+    if len(longer) > 1:
+        places = ", ".join(":".join(other) for other in longer[:4])
+        child.note = f"{':'.join(path)} may be any of {places}; shown under the first"
+    return known[longer[0]]
+
+
+def link_spans(nodes: Sequence[Node], by_id: dict[str, Node]) -> None:
+    """Give every node that has none yet its parent; what is left without one is a root."""
+    missing: list[Node] = []
+    root: Node | None = None
+    for node in nodes:
+        if node.parent is None and node.fact is not None and node.fact.parent_id not in (None, node.id):
+            parent = by_id.get(node.fact.parent_id or "")
+            if parent is None:
+                missing.append(node)
+            else:
+                node.parent = parent
+    cut_cycles(nodes, missing)
+    lost = {id(node) for node in missing}
+    for node in nodes:
+        if node.parent is None and id(node) not in lost and (root is None or better_root(node, root)):
+            root = node
+    if root is None and missing:
+        # the trace began elsewhere: what came first here is the root as far as we can see
+        root = missing.pop(0)
+    for node in missing:
+        node.parent, node.orphan = root, True
+    for node in nodes:
+        if node.parent is not None:
+            node.parent.children.append(node)
+    for node in nodes:
+        if len(node.children) > 1:
+            node.children.sort(key=order)
+
+
+def better_root(node: Node, than: Node) -> bool:
+    """Spans before virtual nodes, then the earlier one."""
+    return (node.fact is None, order(node)) < (than.fact is None, order(than))
+
+
+def cut_cycles(nodes: Sequence[Node], missing: list[Node]) -> None:
+    """A chain of parents that comes back to itself is cut at its earliest node, which then has lost its parent."""
+    safe: set[int] = set()
+    for start in nodes:
+        walk: list[Node] = []
+        seen: set[int] = set()
+        node: Node | None = start
+        while node is not None and id(node) not in safe and id(node) not in seen:
+            seen.add(id(node))
+            walk.append(node)
+            node = node.parent
+        if node is not None and id(node) in seen:
+            ring = walk[walk.index(node):]
+            first = min(ring, key=order)
+            first.parent = None
+            missing.append(first)
+        safe.update(seen)
+
+
+def pre_order(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes from the roots down, depth filled in, and ``end_ns``: the latest end at or below each."""
+    out: list[Node] = []
+    stack = sorted((node for node in nodes if node.parent is None), key=order, reverse=True)
+    while stack:
+        node = stack.pop()
+        out.append(node)
+        if node.parent is not None:
+            node.depth = node.parent.depth + 1
+        stack.extend(reversed(node.children))
+    for node in reversed(out):
+        fact = node.fact
+        own = fact.start_ns + fact.duration_ns if fact is not None and fact.duration_ns is not None else None
+        ends = [child.end_ns for child in node.children if child.end_ns is not None]
+        if own is not None:
+            ends.append(own)
+        node.end_ns = max(ends) if ends else None
+        if fact is None and node.children:
+            node.start_ns = min(child.start_ns for child in node.children)
+    return out
+
+
+def total(values: Iterable[int | None]) -> int | None:
+    """The sum of what is known; ``None`` where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def totals(nodes: Sequence[Node]) -> Totals:
+    """The figures of a tree that :func:`arrange` made."""
+    facts = [node.fact for node in nodes if node.fact is not None]
+    requests = [fact for fact in facts if fact.is_request]
+    root = next((node for node in nodes if node.fact is not None), None)
+    if root is not None:
+        parentless = [node for node in nodes if node.parent is None and node.fact is not None]
+        root = min(parentless, key=order) if parentless else root
+    start = root.start_ns if root is not None else 0
+    leaf_ends = [node.end_ns for node in nodes if not node.children and node.end_ns is not None]
+    outcome = root.fact.outcome if root is not None and root.fact is not None else "ok"
+    if any(fact.outcome == "running" for fact in facts):
+        outcome = "running"
+    return Totals(
+        root=root,
+        start_ns=start,
+        duration_ns=max(0, max(leaf_ends) - start) if leaf_ends else None,
+        outcome=outcome,
+        requests=len(requests),
+        finished=sum(fact.outcome != "running" for fact in requests),
+        succeeded=sum(fact.outcome == "ok" for fact in requests),
+        spans=len(facts),
+        errors=sum(fact.outcome == "error" for fact in facts),
+        depth=max((node.depth for node in nodes), default=0),
+        cost=total(fact.cost for fact in requests),
+        unpriced=sum(fact.cost is None and fact.outcome != "running" for fact in requests),
+        input_tokens=total(fact.input_tokens for fact in requests),
+        output_tokens=total(fact.output_tokens for fact in requests),
+    )

@@ -1,0 +1,148 @@
+"""Values as a database can take them: texts without NUL and lone surrogates, integers of 64 bits, JSON, packed bytes."""
+
+import hashlib
+import math
+import sys
+import threading
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = [
+    "bounded", "clean", "dollars", "integer", "json_bytes", "name", "pack", "picodollars", "unpack", "unpack_json"
+]
+
+BIGGEST = 2**63 - 1
+NAME_LENGTH = 256
+DEPTH = 64
+PICO = Decimal(10) ** 12
+PACK_ABOVE = 200
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+LARGEST_UNPACKED = 1 << 30
+
+_local = threading.local()  # one compressor a thread
+
+
+def clean(text: str | None) -> str | None:
+    """*text* with NUL shown as ␀ and lone surrogates replaced."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        text = str(text)
+    if "\0" in text:
+        text = text.replace("\0", "\u2400")
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def bounded(text: str | None, length: int) -> str | None:
+    """*text*, clean and cut to *length* characters, the last of which is then an ellipsis."""
+    if text is None:
+        return None
+    if len(text) > length:
+        text = text[: length - 1] + "…"
+    return clean(text)
+
+
+def name(text: str | None) -> str | None:
+    """*text* as an indexed column takes it: beyond 256 characters, those and a hash of the whole."""
+    if text is None:
+        return None
+    text = clean(text) or ""
+    if len(text) <= NAME_LENGTH:
+        return text
+    return f"{text[:NAME_LENGTH]}#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def integer(value: Any) -> int | None:
+    """*value* as an integer from 0 to 2^63 - 1; ``None`` for what is no number."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = int(value)
+    if not isinstance(value, int):
+        return None
+    return 0 if value < 0 else BIGGEST if value > BIGGEST else value
+
+
+def picodollars(amount: Decimal | None) -> int | None:
+    """An amount in US dollars as an integer of 1e-12 of them."""
+    if amount is None or not amount.is_finite():
+        return None
+    return max(-BIGGEST, min(BIGGEST, int((amount * PICO).to_integral_value())))
+
+
+def dollars(pico: int | None) -> Decimal | None:
+    """The amount in US dollars of a stored one, as short as it can be written."""
+    if pico is None:
+        return None
+    amount = (Decimal(pico) / PICO).normalize()
+    return amount if amount != 0 else Decimal(0)
+
+
+def json_bytes(value: Any) -> bytes:
+    """*value* as compact JSON, whatever it holds: what JSON has no word for becomes text."""
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        return orjson.dumps(plain(value, 0))
+
+
+def plain(value: Any, depth: int) -> Any:
+    """*value* in JSON's own types, cut below 64 levels."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, int):
+        return value if -BIGGEST - 1 <= value <= BIGGEST else str(value) if value.bit_length() < 10_000 else "(huge)"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth >= DEPTH:
+        return "(deeper)"
+    if isinstance(value, Mapping):
+        return {clean(str(key)): plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, depth + 1) for item in value]
+    return clean(str(value))
+
+
+def pack(content: bytes) -> bytes:
+    """*content* compressed where that makes it smaller; :func:`unpack` tells by the first bytes."""
+    if len(content) < PACK_ABOVE and not content.startswith(ZSTD_MAGIC):
+        return content
+    packed = compressor().compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
+    return packed if len(packed) < len(content) or content.startswith(ZSTD_MAGIC) else content
+
+
+def compressor() -> Any:
+    made = getattr(_local, "compressor", None)
+    if made is None:
+        made = _local.compressor = zstd.ZstdCompressor(level=1)
+    return made
+
+
+def unpack(content: bytes) -> bytes:
+    """What :func:`pack` was given."""
+    if not content.startswith(ZSTD_MAGIC):
+        return content
+    return zstd.ZstdDecompressor().decompress(content, LARGEST_UNPACKED)
+
+
+def unpack_json(content: bytes) -> Any:
+    """The value behind packed JSON."""
+    return orjson.loads(unpack(content))
