@@ -4,7 +4,18 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from asgi_llmobs.providers import anthropic, bedrock, cohere, google, ollama, openai, replicate, vertex, watsonx
+from asgi_llmobs.providers import (
+    anthropic,
+    bedrock,
+    cohere,
+    compatible,
+    google,
+    ollama,
+    openai,
+    replicate,
+    vertex,
+    watsonx,
+)
 from asgi_llmobs.providers.base import Match, Provider, Route, Wire
 from asgi_llmobs.providers.failures import error_in
 from asgi_llmobs.providers.framing import framing_of
@@ -14,7 +25,7 @@ from asgi_llmobs.safely import guarded
 
 __all__ = ["ANY_HOST", "GENERIC", "PROVIDERS", "Match", "Provider", "Wire", "match", "read"]
 
-MODULES = (anthropic, google, vertex, bedrock, cohere, ollama, watsonx, replicate, openai)
+MODULES = (anthropic, google, vertex, bedrock, cohere, ollama, watsonx, replicate, openai, compatible)
 
 PROVIDERS: tuple[Provider, ...] = tuple(provider for module in MODULES for provider in module.PROVIDERS)
 

@@ -5,14 +5,19 @@ Every reader takes the decoded bytes of a body that may be cut anywhere, gives w
 """
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+import orjson
 
 __all__ = ["Event", "aws_events", "framing_of", "json_array_items", "json_lines", "parse_json", "sse_events"]
 
 MAX_DEPTH = 256
 BOM = b"\xef\xbb\xbf"
+STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
 BINARY_TYPES = ("audio/", "image/", "video/", "application/zip", "application/pdf")
 
@@ -32,7 +37,7 @@ def framing_of(body: bytes, content_type: str) -> str:
     """
     kind = content_type.partition(";")[0].strip().lower()
     if not body:
-        return "empty"
+        return "sse" if kind == "text/event-stream" else "empty"
     if kind == "application/vnd.amazon.eventstream":
         return "aws-eventstream"
     if kind.startswith(BINARY_TYPES):
@@ -59,46 +64,30 @@ def is_lines(body: bytes, kind: str) -> bool:
     return rest.lstrip()[:1] == b"{" and line.rstrip().endswith(b"}") and parse_json(line) is not None
 
 
-def too_deep(data: bytes | str, limit: int = MAX_DEPTH) -> bool:
+def too_deep(data: bytes, limit: int = MAX_DEPTH) -> bool:
     """Whether JSON text nests deeper than *limit* (brackets inside strings are not counted)."""
-    opening, closing, quote, escape = ("[{", "]}", '"', "\\") if isinstance(data, str) else (b"[{", b"]}", 34, 92)
-    brackets = data.count(opening[:1]) + data.count(opening[1:])  # type: ignore[arg-type]
-    if brackets <= limit:
+    if data.count(b"[") + data.count(b"{") <= limit:
         return False
     depth = 0
-    in_string = skip = False
-    for char in data:
-        if skip:
-            skip = False
-        elif in_string:
-            if char == escape:
-                skip = True
-            elif char == quote:
-                in_string = False
-        elif char == quote:
-            in_string = True
-        elif char in opening:  # type: ignore[operator]
-            depth += 1
-            if depth > limit:
-                return True
-        elif char in closing:  # type: ignore[operator]
-            depth -= 1
+    for char in STRINGS.sub(b"", data).translate(None, NOT_BRACKETS):
+        depth += 1 if char in b"[{" else -1
+        if depth > limit:
+            return True
     return False
 
 
 def parse_json(data: bytes | str) -> Any:
     """The JSON value of *data*, ``None`` where it is none: garbage, too deep, numbers of thousands of digits."""
-    if isinstance(data, bytes) and data.startswith(BOM):
-        data = data[3:]
-    if not data or too_deep(data):
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    raw = raw.removeprefix(BOM)
+    if not raw or too_deep(raw):
         return None
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        if not isinstance(data, bytes):
-            return None
+        return orjson.loads(raw)
+    except ValueError:
+        pass  # NaN, lone surrogates and bytes that are no UTF-8 are worth a second look
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        return json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
 
@@ -110,7 +99,8 @@ def sse_events(body: bytes) -> Iterator[Event]:
     """
     position = len(BOM) if body.startswith(BOM) else 0
     size = len(body)
-    event_type, data = "", []
+    event_type = ""
+    data: list[bytes] = []
     carriage = b"\r" in body
     while position < size:
         end = body.find(b"\n", position)

@@ -174,7 +174,7 @@ class Answer:
         self.count(obj(data.get("x_groq")).get("usage"))
 
     def note(self, item: dict[str, Any], data: dict[str, Any]) -> None:
-        """What else may stand in a choice: usage (Moonshot), an error (OpenRouter), tools that the service ran (Groq)."""
+        """What else a choice may hold: usage (Moonshot), an error (OpenRouter), tools that the service ran (Groq)."""
         self.count(item.get("usage"))
         if item.get("error"):
             self.reading.error = error_of({"error": item["error"]})

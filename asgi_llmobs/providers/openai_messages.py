@@ -120,10 +120,9 @@ def tools_of(value: Any) -> list[dict[str, Any]]:
 
 
 def path_model(path: str) -> str | None:
-    """The model that a path names: an Azure deployment, an endpoint of Databricks, a model of Hugging Face or Cloudflare.
-    """
+    """The model that a path names, as those of Azure, Databricks, Hugging Face and Cloudflare do."""
     for mark, end in (("/deployments/", "/"), ("/serving-endpoints/", "/invocations"), ("/ai/run/", ""),
-                      ("/hf-inference/models/", "/v1/"), ("/workers-ai/@", "")):
+                      ("/hf-inference/models/", "/v1/"), ("/workers-ai/@", "/v1/")):
         _, found, tail = path.partition(mark)
         if found:
             model = tail.partition(end)[0] if end else tail
