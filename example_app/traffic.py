@@ -66,7 +66,7 @@ async def drive(url: str, fake: Any | None, say: Say) -> None:
         )
         await step(
             "an agent plans trips with parallel tools",
-            traveller("ada", "plan").ask("/agent", "Find flights from Berlin to Lisbon, a hotel and the weather"),
+            traveller("ada", "lisbon").ask("/agent", "Find flights from Berlin to Lisbon, a hotel and the weather"),
             traveller("ken", "plan").ask("/agent", "Find flights from Vienna to Kyoto and the weather there"),
         )
         await step(

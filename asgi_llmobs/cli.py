@@ -1,0 +1,216 @@
+"""The command line: ``llmobs demo`` shows what this is, ``llmobs doctor`` says what is in force."""
+
+import argparse
+import asyncio
+import importlib
+import os
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+from asgi_llmobs.config import OPTIONS, Config
+from asgi_llmobs.context import suppress
+from asgi_llmobs.errors import LLMObsError, StoreError
+from asgi_llmobs.runtime import LLMObs
+from asgi_llmobs.testing.server import serve
+
+__all__ = ["main", "parser"]
+
+PACKAGE = "asgi_llmobs"
+CLIENTS = ("httpx", "httpx2")
+SDKS = ("openai", "anthropic", "google-genai", "mistralai", "cohere", "groq", "ollama", "litellm")
+FRAMEWORKS = ("starlette", "fastapi", "uvicorn", "hypercorn", "granian", "daphne")
+STORES = ("sqlmodel", "sqlalchemy", "psycopg", "genai-prices")
+# beside the package in a checkout, inside it in an installed wheel
+EXAMPLES = ("asgi_llmobs.example_app", "example_app")
+NEEDS_EXTRA = "the demo needs a few more packages: pip install 'asgi_llmobs[demo]'"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its arguments."""
+    top = argparse.ArgumentParser(prog="llmobs", description="LLM observability inside your Starlette or FastAPI app.")
+    top.add_argument("--version", action="version", version=f"llmobs {metadata.version(PACKAGE)}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        help="start an example app, send it traffic, and show the filled pages",
+        description="Start the example app on 127.0.0.1, send it realistic traffic, print the address of the admin "
+        "and go on serving until Ctrl-C. Needs no key: without OPENAI_API_KEY and ANTHROPIC_API_KEY a fake provider "
+        "answers.",
+    )
+    demo.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    demo.add_argument("--database", metavar="URL", help="where to store (default: a temporary SQLite file)")
+    demo.add_argument("--once", action="store_true", help="stop after the traffic and print a summary")
+    demo.set_defaults(run=run_demo)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is captured, which options are in force, and whether the store can be reached",
+        description="Say what is captured, which options are in force and where they come from, and whether the store "
+        "can be reached. Exits with 1 where something is wrong.",
+    )
+    doctor.set_defaults(run=run_doctor)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: The words after ``llmobs``; those of the process unless given.
+
+    Returns:
+        The exit code: 0 for success, 1 for a failure that was explained.
+    """
+    given = parser().parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has gone: `llmobs doctor | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def say(text: str = "") -> None:
+    """One line, at once, also into a pipe."""
+    print(text, flush=True)
+
+
+# demo
+
+
+def run_demo(given: argparse.Namespace) -> int:
+    """Serve the example app and fill its pages."""
+    with temporary_store(given.database) as store:
+        os.environ |= {"LLMOBS_DEV": "1", "LLMOBS_DATABASE_URL": store}
+        try:
+            example = import_example("app")
+            traffic = import_example("traffic")
+        except ModuleNotFoundError as error:
+            say(f"{NEEDS_EXTRA}\n(no module named {error.name!r})")
+            return 1
+        has_keys = all(os.environ.get(name) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"))
+        say("asking the real providers" if has_keys else "no key needed: a fake provider answers")
+        with serve(example.app, port=given.port, lifespan="on") as url:
+            asyncio.run(drive(traffic, url, None if has_keys else example.fake))
+            summary(url)
+            say(f"\nthe admin: {url}/_llmobs/")
+            if not given.once:
+                say("the app:   " + url + "/docs\n\nCtrl-C stops it.")
+                threading.Event().wait()
+    return 0
+
+
+async def drive(traffic: Any, url: str, fake: Any) -> None:
+    """Send the traffic, unseen: the demo shows the calls of the app, not ours to the app."""
+    with suppress():
+        await traffic.drive(url, fake, lambda text: say(f"  · {text}"))
+
+
+@contextmanager
+def temporary_store(given: str | None) -> Iterator[str]:
+    """The database that was asked for, or one in a folder that goes away with the demo."""
+    if given:
+        Config.make(store=given)  # a wrong URL is told before anything starts
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="llmobs-demo-", ignore_cleanup_errors=True) as folder:
+        yield f"sqlite:///{folder}/llmobs.db"
+
+
+def import_example(name: str) -> Any:
+    """A module of the example app, wherever it is."""
+    for package in EXAMPLES:
+        try:
+            return importlib.import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name not in (package, f"{package}.{name}"):
+                raise
+    raise ModuleNotFoundError("no example app", name="example_app")
+
+
+def summary(url: str) -> None:
+    """What the admin shows now, in one line for each question."""
+    import httpx
+
+    with suppress(), httpx.Client(base_url=f"{url}/_llmobs", timeout=30, trust_env=False) as client:
+        for page in ("requests", "traces", "sessions"):
+            say(f"  {page}: {client.get(f'/{page}.json').status_code}")
+
+
+# doctor
+
+
+def run_doctor(given: argparse.Namespace) -> int:
+    """Print what is in force; 1 where the configuration or the store does not work."""
+    say(f"asgi_llmobs {metadata.version(PACKAGE)}, Python {platform.python_version()}, {platform.platform()}")
+    try:
+        config = Config.make()
+    except LLMObsError as error:
+        say(f"\nconfiguration: wrong\n  {error}")
+        return 1
+    say("\nwhat is captured")
+    for line in captured(config):
+        say(f"  {line}")
+    say("\nversions")
+    for group in (FRAMEWORKS, SDKS, STORES):
+        say("  " + ", ".join(f"{name} {version(name) or '-'}" for name in group))
+    say("\noptions")
+    width = max(len(item.name) for item in OPTIONS)
+    for item in OPTIONS:
+        value, source = getattr(config, item.name), "set by " + item.env if item.env in os.environ else "default"
+        say(f"  {item.name:<{width}}  {shown(item.name, value)}  ({source})")
+    say("\nstore")
+    problem = store_problem()
+    say(f"  {problem or 'can be reached'}")
+    return 1 if problem else 0
+
+
+def captured(config: Config) -> Iterator[str]:
+    """What a process with this configuration would watch."""
+    if not config.enabled or config.capture == "off":
+        yield f"nothing: {'enabled is false' if not config.enabled else 'capture is off'}"
+        return
+    which = "every client" if config.instrument == "auto" else "clients given to wrap()"
+    for name in CLIENTS:
+        found = version(name)
+        yield f"{name}: {which}, version {found}" if found else f"{name}: not installed"
+    yield "bodies: " + ("kept" if config.capture == "full" else "not kept")
+
+
+def version(name: str) -> str | None:
+    """The installed version of a distribution."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def shown(name: str, value: Any) -> str:
+    """An option's value without a password in it."""
+    if name == "store" and isinstance(value, str) and "@" in value:
+        scheme, _, rest = value.partition("://")
+        return f"{scheme}://***@{rest.rpartition('@')[2]}"
+    if isinstance(value, Mapping):
+        return f"{len(value)} entries"
+    return str(value)
+
+
+def store_problem() -> str | None:
+    """Why the store cannot be opened, ``None`` where it can."""
+    engine = LLMObs(instrument="off")
+    try:
+        engine.database.open()
+    except (StoreError, OSError, ImportError) as error:
+        return f"{shown('store', engine.store)}: {error}"
+    finally:
+        engine.close()
+    return None
