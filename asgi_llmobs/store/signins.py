@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select
 
 from asgi_llmobs.auth import Role, role_of
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.tables import SignIn
+from asgi_llmobs.store.tables import SignInRow
 
 __all__ = ["LINK_SECONDS", "SESSION_SECONDS", "SignIns"]
 
@@ -17,7 +17,7 @@ SESSION_SECONDS = 12 * 3600
 SECOND = 1_000_000_000
 LONGEST = 200  # characters of a code or cookie that are looked at at all
 
-rows = SignIn.__table__  # type: ignore[attr-defined]
+rows = SignInRow.__table__  # type: ignore[attr-defined]
 
 
 def kept(kind: str, text: str, credential: bytes = b"") -> str:

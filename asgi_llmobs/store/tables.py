@@ -31,6 +31,7 @@ __all__ = [
     "PropertyRow",
     "SCHEMA_VERSION",
     "SessionRow",
+    "SignInRow",
     "SpanRow",
     "TextRow",
     "TraceRow",
@@ -258,6 +259,16 @@ class SessionRow(Table, table=True):
     unpriced: int = big(null=False)
     input_tokens: int | None = big()
     output_tokens: int | None = big()
+
+
+class SignInRow(Table, table=True):
+    """A sign-in code or session of the admin, hashed: what is stored opens nothing."""
+
+    __tablename__ = "llmobs_sign_ins"
+
+    hash: str = Field(sa_column=Column(Text, primary_key=True))
+    role: str = words(null=False)
+    expires_ns: int = big(null=False)
 
 
 REQUESTS = text("is_request = 1")
