@@ -277,10 +277,10 @@ def example(schema: Mapping[str, Any], name: str, asked: str) -> Any:
 
 
 def _word(name: str, asked: str) -> str:
-    cities = [city for city in CITIES if city.lower() in asked.lower()] or ["Lisbon"]
-    if any(word in name for word in ("origin", "from")):
+    cities = re.findall("|".join(CITIES), asked, re.I) or ["Lisbon"]
+    if name in ("from", "start") or "origin" in name:
         return cities[0] if len(cities) > 1 else "Berlin"
-    if any(word in name for word in ("city", "place", "location", "destination", "to")):
+    if name == "to" or any(word in name for word in ("city", "place", "location", "destination")):
         return cities[-1]
     if "date" in name or "day" in name:
         return "2026-12-04"
