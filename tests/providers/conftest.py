@@ -35,6 +35,7 @@ def ask() -> Ask:
         *,
         status: int | None = 200,
         headers: dict[str, str] | None = None,
+        request_headers: dict[str, str] | None = None,
         method: str = "POST",
         complete: bool = True,
     ) -> Reading:
@@ -47,6 +48,7 @@ def ask() -> Ask:
             host=parts.hostname or "",
             path=unquote(parts.path),
             query=parts.query,
+            request_headers=request_headers or {},
             request_body=encoded(request),
             status=status,
             response_headers=headers or {},
