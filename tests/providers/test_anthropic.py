@@ -167,7 +167,7 @@ def test_the_request(ask):
     got = ask(URL, body, None, status=None)
     assert [item.role for item in got.input] == ["system", "user", "assistant", "tool"]
     blob, uri, file = got.input[1].parts
-    assert (blob.type, blob.size, blob.mime_type, blob.modality, blob.content) == ("blob", 5, "image/png", "image", None)
+    assert (blob.type, blob.size, blob.mime_type, blob.content) == ("blob", 5, "image/png", None)
     assert blob.sha256 == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     assert (uri.uri, file.id) == ("https://x.test/a.png", "file_1")
     assert got.input[2].parts[0].arguments == {"a": 1}
