@@ -16,6 +16,8 @@ from typing import Any
 from asgi_llmobs.config import OPTIONS, Config
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError, StoreError
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.records import Outcome
 from asgi_llmobs.runtime import LLMObs
 from asgi_llmobs.testing.server import serve
 
@@ -89,22 +91,26 @@ def say(text: str = "") -> None:
 
 def run_demo(given: argparse.Namespace) -> int:
     """Serve the example app and fill its pages."""
-    with temporary_store(given.database) as store:
-        os.environ |= {"LLMOBS_DEV": "1", "LLMOBS_DATABASE_URL": store}
+    with demo_store(given.database) as store:
         try:
-            example = import_example("app")
-            traffic = import_example("traffic")
+            engine = LLMObs(store)  # the app's middleware takes the engine that was made last
+            example, traffic = import_example("app"), import_example("traffic")
+        except LLMObsError as error:
+            say(str(error))
+            return 1
         except ModuleNotFoundError as error:
             say(f"{NEEDS_EXTRA}\n(no module named {error.name!r})")
             return 1
+        os.environ["LLMOBS_DEV"] = "1"
         has_keys = all(os.environ.get(name) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"))
         say("asking the real providers" if has_keys else "no key needed: a fake provider answers")
         with serve(example.app, port=given.port, lifespan="on") as url:
             asyncio.run(drive(traffic, url, None if has_keys else example.fake))
-            summary(url)
+            engine.flush()
+            say("\n" + "\n".join(summary(engine)))
             say(f"\nthe admin: {url}/_llmobs/")
             if not given.once:
-                say("the app:   " + url + "/docs\n\nCtrl-C stops it.")
+                say(f"the app:   {url}/docs\n\nCtrl-C stops it.")
                 threading.Event().wait()
     return 0
 
@@ -116,10 +122,9 @@ async def drive(traffic: Any, url: str, fake: Any) -> None:
 
 
 @contextmanager
-def temporary_store(given: str | None) -> Iterator[str]:
+def demo_store(given: str | None) -> Iterator[str]:
     """The database that was asked for, or one in a folder that goes away with the demo."""
     if given:
-        Config.make(store=given)  # a wrong URL is told before anything starts
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="llmobs-demo-", ignore_cleanup_errors=True) as folder:
@@ -137,13 +142,26 @@ def import_example(name: str) -> Any:
     raise ModuleNotFoundError("no example app", name="example_app")
 
 
-def summary(url: str) -> None:
-    """What the admin shows now, in one line for each question."""
-    import httpx
+def summary(engine: LLMObs) -> Iterator[str]:
+    """What is stored now, in a few lines."""
+    from asgi_llmobs.queries.overview import totals
+    from asgi_llmobs.queries.status import store_status
 
-    with suppress(), httpx.Client(base_url=f"{url}/_llmobs", timeout=30, trust_env=False) as client:
-        for page in ("requests", "traces", "sessions"):
-            say(f"  {page}: {client.get(f'/{page}.json').status_code}")
+    project = engine.config.project
+    status, all_of_them = (
+        store_status(engine.database, project=project),
+        totals(engine.database, Filter(project=project)),
+    )
+    counts = {
+        outcome: totals(engine.database, Filter(project=project, status=(outcome,))).requests for outcome in Outcome
+    }
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    yield f"{status.requests} LLM requests in {status.traces} traces and {status.sessions} sessions: {outcomes}"
+    cost = "no price" if all_of_them.total_cost_usd is None else f"${all_of_them.total_cost_usd:.6f}"
+    yield (
+        f"{all_of_them.input_tokens or 0:,} tokens in, {all_of_them.output_tokens or 0:,} out, {cost}"
+        f" ({all_of_them.unpriced_count} without a price)"
+    )
 
 
 # doctor
@@ -166,12 +184,12 @@ def run_doctor(given: argparse.Namespace) -> int:
     say("\noptions")
     width = max(len(item.name) for item in OPTIONS)
     for item in OPTIONS:
-        value, source = getattr(config, item.name), "set by " + item.env if item.env in os.environ else "default"
+        value, source = getattr(config, item.name), item.env if item.env in os.environ else "default"
         say(f"  {item.name:<{width}}  {shown(item.name, value)}  ({source})")
     say("\nstore")
-    problem = store_problem()
-    say(f"  {problem or 'can be reached'}")
-    return 1 if problem else 0
+    works, line = store_state()
+    say(f"  {line}")
+    return 0 if works else 1
 
 
 def captured(config: Config) -> Iterator[str]:
@@ -204,13 +222,20 @@ def shown(name: str, value: Any) -> str:
     return str(value)
 
 
-def store_problem() -> str | None:
-    """Why the store cannot be opened, ``None`` where it can."""
+def store_state() -> tuple[bool, str]:
+    """Whether the store works, and a line about it. Nothing is created."""
+    from asgi_llmobs.queries.status import store_status
+    from asgi_llmobs.store.database import Database
+
     engine = LLMObs(instrument="off")
+    name = shown("store", engine.store)
+    database = Database(engine.store, create=False)
+    if database.path is not None and not os.path.exists(database.path):
+        return True, f"{name}: not there yet, the first call makes it"
     try:
-        engine.database.open()
-    except (StoreError, OSError, ImportError) as error:
-        return f"{shown('store', engine.store)}: {error}"
+        status = store_status(database, project=engine.config.project)
+    except (StoreError, ImportError) as error:
+        return False, f"{name}: {error}"
     finally:
-        engine.close()
-    return None
+        database.dispose()
+    return True, f"{name}: {status.requests} requests, schema version {status.schema_version}"

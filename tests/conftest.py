@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from asgi_llmobs import runtime, uninstrument_httpx
 from asgi_llmobs.testing import FakeProvider
 
 
@@ -18,6 +19,19 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
         if name.endswith(("_API_KEY", "_BASE_URL")) or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_engine_of_another_test() -> Iterator[None]:
+    """An engine that a test makes ends with it, and no client stays watched."""
+    before = runtime.current_engine()
+    yield
+    after = runtime.current_engine()
+    if after is not before:
+        assert after is not None
+        after.close()
+        runtime.make_current(before)
+        uninstrument_httpx()
 
 
 @pytest.fixture

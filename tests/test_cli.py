@@ -1,10 +1,13 @@
 """The command line, as a user types it."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 import asgi_llmobs
@@ -125,8 +128,40 @@ class TestDemo:
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         assert "the admin: http://127.0.0.1:" in done.stdout
-        assert "1 cancelled" in done.stdout
-        assert database.exists()
+        assert "1 error, 1 cancelled" in done.stdout
+        assert "1 without a price" in done.stdout
+        assert [path.name for path in tmp_path.iterdir()] == [database.name]
+
+    @pytest.mark.sdk
+    @pytest.mark.slow
+    def test_serves_until_it_is_stopped(self, tmp_path: Path) -> None:
+        """The printed address shows the calls; Ctrl-C ends it without a traceback."""
+        with subprocess.Popen(
+            [*MODULE, "demo"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=tmp_path,
+            env=environment(),
+        ) as process:
+            assert process.stdout is not None
+            printed = ""
+            while "Ctrl-C" not in printed:
+                line = process.stdout.readline()
+                assert line, printed
+                printed += line
+            (url,) = re.findall(r"the admin: (\S+)", printed)
+            page = httpx.get(f"{url}requests", trust_env=False)
+            twin = httpx.get(f"{url}requests.json", trust_env=False)
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+
+        assert page.status_code == 200
+        assert "gpt-4.1-mini" in page.text
+        assert twin.headers["content-type"].startswith("application/json")
+        assert (process.returncode, rest.strip()) == (130, "")
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_wrong_database_is_told_at_once(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Nothing starts with a URL that cannot work."""

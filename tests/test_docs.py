@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import asgi_llmobs
-from asgi_llmobs import auth, cli, runtime, testing, uninstrument_httpx
+from asgi_llmobs import auth, cli, testing
 from asgi_llmobs.config import OPTIONS, Option
 
 ROOT = Path(__file__).parents[1]
@@ -50,12 +50,7 @@ def providers(monkeypatch: pytest.MonkeyPatch, fake_url: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", [name for name in TEXTS if snippets(name) and name != "docs/testing.md"])
 def test_the_code_of_a_page_runs(name: str, providers: None) -> None:
     """From top to bottom, as a reader would paste it."""
-    before = runtime.current_engine()
-    try:
-        asyncio.run(run_in_turn(name))
-    finally:
-        uninstrument_httpx()
-        runtime.make_current(before)
+    asyncio.run(run_in_turn(name))
 
 
 @pytest.mark.sdk

@@ -277,7 +277,7 @@ def example(schema: Mapping[str, Any], name: str, asked: str) -> Any:
 
 
 def _word(name: str, asked: str) -> str:
-    cities = re.findall("|".join(CITIES), asked, re.I) or ["Lisbon"]
+    cities: list[str] = re.findall("|".join(CITIES), asked, re.IGNORECASE) or ["Lisbon"]
     if name in ("from", "start") or "origin" in name:
         return cities[0] if len(cities) > 1 else "Berlin"
     if name == "to" or any(word in name for word in ("city", "place", "location", "destination")):
