@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, and_, or_, select
 
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.select import Listing
+from asgi_llmobs.queries.content import stored_request
+from asgi_llmobs.queries.select import REQUESTS, SLICE, Cursor, Listing, before, requests_page
 from asgi_llmobs.records import Request
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.tables import SpanRow, TraceRow
+from asgi_llmobs.store.values import dollars, name
 
 __all__ = ["RequestDetail", "RequestRow", "TraceSummary", "find_request", "get_request", "list_requests"]
 
@@ -78,27 +85,126 @@ class RequestDetail:
     output_omitted: bool
 
 
+spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
+traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
+
+PLAIN = (
+    "id", "trace_id", "parent_id", "request_id", "session_id", "session_name", "user_id", "name", "kind", "start_ns",
+    "duration_ns", "first_token_ns", "outcome", "status", "request_model", "response_model", "input_tokens",
+    "output_tokens", "cache_read", "reasoning", "cost_reason", "attempts", "error_type", "error_message",
+    "input_preview", "output_preview", "route", "caller",
+)  # fmt: skip
+OTHER = ("provider", "api", "operation", "stream", "estimated", "cost", "properties")
+COLUMNS = tuple(spans.c[label] for label in (*PLAIN, *OTHER) if label != "start_ns")
+
+
+def row_of(row: Row[Any]) -> RequestRow:
+    """A line of the list from a row with :data:`COLUMNS`."""
+    found = row._mapping
+    return RequestRow(
+        **{label: found[label] for label in PLAIN},
+        provider=found["provider"] or "unknown",
+        api=found["api"] or "other",
+        operation=found["operation"] or "other",
+        stream=bool(found["stream"]),
+        estimated=bool(found["estimated"]),
+        cost_usd=dollars(found["cost"]),
+        properties=orjson.loads(found["properties"]) if found["properties"] else {},
+    )
+
+
 def list_requests(
     db: Database, flt: Filter, *, cursor: str | None = None, limit: int = 50
 ) -> Listing[RequestRow]:
     """The newest requests that *flt* means, a page at a time.
 
     Args:
+        db: The store.
+        flt: What is meant.
         cursor: ``next_cursor`` or ``previous_cursor`` of an earlier page.
         limit: Rows of a page, 1 to 500.
 
     Raises:
         FilterError: The cursor is none of ours.
+        StoreError: The database cannot be read.
     """
-    raise NotImplementedError
+    with db.read() as connection:
+        return requests_page(connection, flt, COLUMNS, cursor=cursor, limit=limit).listing(row_of)
 
 
 def get_request(db: Database, id: str, *, project: str) -> RequestDetail | None:
-    """The request with the span id *id*; ``None`` where the project has none."""
-    raise NotImplementedError
+    """The request with the span id *id*; ``None`` where the project has none.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    columns = spans.c
+    with db.read() as connection:
+        row = connection.execute(
+            select(spans).where(
+                columns.project == name(project), columns.id == name(id), columns.is_request == 1
+            )
+        ).first()
+        if row is None:
+            return None
+        request = stored_request(connection, row)
+        sent = (request.method or "POST").upper() not in ("GET", "HEAD", "DELETE")
+        return RequestDetail(
+            request=request,
+            newer_id=neighbour(connection, row, newer=True),
+            older_id=neighbour(connection, row, newer=False),
+            trace=trace_summary(connection, row.project, row.trace_id),
+            input_omitted=request.request_body is None and sent,
+            output_omitted=request.response_body is None and request.status is not None,
+        )
+
+
+def neighbour(connection: Connection, row: Row[Any], *, newer: bool) -> str | None:
+    """The id of the request next to *row* in the project's list."""
+    at = Cursor(row.start_ns, row.key, newer)
+    time, key = spans.c.start_ns, spans.c.key
+    direction = (time.asc(), key.asc()) if newer else (time.desc(), key.desc())
+    found = select(spans.c.id).where(spans.c.project == row.project, REQUESTS.base, before(REQUESTS, at))
+    answer: str | None = connection.execute(found.order_by(*direction).limit(1)).scalar()
+    return answer
+
+
+def trace_summary(connection: Connection, project: str, trace_id: str) -> TraceSummary | None:
+    columns = traces.c
+    row = connection.execute(select(traces).where(columns.project == project, columns.trace_id == trace_id)).first()
+    if row is None:
+        return None
+    return TraceSummary(
+        trace_id=row.trace_id,
+        name=row.name,
+        node_count=row.requests,
+        span_count=row.spans,
+        error_count=row.errors,
+        total_cost_usd=dollars(row.cost),
+        duration_ns=row.duration_ns,
+    )
 
 
 def find_request(db: Database, text: str, project: str) -> str | None:
-    """The span id of the newest request known as *text*: its span id, its LLMObs-Request-Id, the provider's response
-    id or the provider's request id."""
-    raise NotImplementedError
+    """The span id of the newest request known as *text*: its span id, its LLMObs-Request-Id, and among the newest
+    5,000 also the provider's response id or request id."""
+    columns = spans.c
+    wanted = name(text.strip())
+    base = and_(columns.project == name(project), columns.is_request == 1)
+    newest = (
+        select(columns.id, columns.response_id, columns.provider_request_id, columns.start_ns)
+        .where(base).order_by(columns.start_ns.desc()).limit(SLICE).subquery()
+    )  # fmt: skip
+    asked = [
+        select(columns.id).where(base, columns.id == wanted),
+        select(columns.id).where(base, columns.request_id == wanted).order_by(columns.key.desc()).limit(1),
+        select(newest.c.id)
+        .where(or_(newest.c.response_id == wanted, newest.c.provider_request_id == wanted))
+        .order_by(newest.c.start_ns.desc()).limit(1),
+    ]  # fmt: skip
+    with db.read() as connection:
+        for query in asked:
+            found: str | None = connection.execute(query).scalar()
+            if found is not None:
+                return found
+    return None

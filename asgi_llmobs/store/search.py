@@ -7,13 +7,13 @@ taken out again with the very words it was made of.
 import re
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, bindparam, literal_column, text
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, func, literal_column, select, text
 
 from asgi_llmobs.store.database import in_chunks, insert
 from asgi_llmobs.store.tables import TextRow
 from asgi_llmobs.store.values import pack, unpack
 
-__all__ = ["condition", "forget", "index", "match_words"]
+__all__ = ["forget", "found_keys", "index", "match_words"]
 
 SEPARATOR = "\0"  # no stored text holds it
 MAX_WORDS = 32
@@ -61,6 +61,25 @@ def match_words(search: str) -> str:
     return " ".join('"' + part.replace('"', " ") + '"' for part in found[:MAX_WORDS])
 
 
-def condition(dialect: str, key: str, search: str, *, low: int | None = None) -> ColumnElement[bool] | None:
-    """That the row whose key is *key* contains *search*; ``None`` where *search* has no word."""
-    raise NotImplementedError
+def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[tuple[int]] | None:
+    """The keys of the rows whose texts hold *search*, newest first up to *limit*; ``None`` where it has no word."""
+    words = match_words(search)
+    if not words:
+        return None
+    if dialect == "sqlite":
+        key = literal_column("llmobs_search.rowid", BigInteger)
+        holds = text("llmobs_search MATCH :llmobs_words").bindparams(bindparam("llmobs_words", words))
+        query = select(key).select_from(text("llmobs_search")).where(holds)
+    else:
+        key = _texts.c.key
+        query = select(key).where(postgres_match(words))
+    return query if limit is None else query.order_by(key.desc()).limit(limit)
+
+
+def postgres_match(words: str) -> ColumnElement[bool]:
+    phrases = re.findall(r'"([^"]*)"', words)
+    conditions = [
+        literal_column("words").op("@@")(func.phraseto_tsquery(literal_column("'simple'::regconfig"), phrase))
+        for phrase in phrases
+    ]
+    return and_(*conditions)
