@@ -1,0 +1,90 @@
+// What the pages gain with JavaScript: keys, copying, local times, the theme. Nothing here is needed for reading.
+const root = document.documentElement;
+const all = (selector) => [...document.querySelectorAll(selector)];
+
+// times: the server writes UTC, the reader thinks in local time
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const today = day.format(new Date());
+for (const time of all("time[datetime]")) {
+  const date = new Date(time.dateTime);
+  if (Number.isNaN(date.getTime())) continue;
+  const text = clock.format(date);
+  time.textContent = day.format(date) === today ? text : `${day.format(date)} ${text}`;
+}
+
+// theme: what the system says until the reader chooses; the choice stays in this browser
+const themes = ["auto", "light", "dark"];
+const named = () => root.dataset.theme ?? "auto";
+for (const button of all("[data-theme-switch]")) {
+  const show = () => { button.textContent = { auto: "◐ Auto", light: "○ Light", dark: "● Dark" }[named()]; };
+  show();
+  button.addEventListener("click", () => {
+    const next = themes[(themes.indexOf(named()) + 1) % themes.length];
+    if (next === "auto") delete root.dataset.theme; else root.dataset.theme = next;
+    try { localStorage.setItem("llmobs-theme", next); } catch { /* storage may be forbidden */ }
+    show();
+  });
+}
+
+// copying
+const copy = async (text, button) => {
+  const before = button?.textContent;
+  try { await navigator.clipboard.writeText(text); if (button) button.textContent = "Copied"; }
+  catch { if (button) button.textContent = "Press Ctrl+C"; }
+  if (button) setTimeout(() => { button.textContent = before; }, 1500);
+};
+for (const button of all("button[data-copy]")) {
+  button.addEventListener("click", () => {
+    const source = document.getElementById(button.dataset.copy);
+    if (!source) return;
+    getSelection()?.selectAllChildren(source);
+    copy(source.textContent, button);
+  });
+}
+
+// keys
+const rows = all("[data-row]");
+let at = rows.findIndex((row) => row.classList.contains("on"));
+const move = (step) => {
+  if (!rows.length) return;
+  rows[at]?.classList.remove("at");
+  at = Math.max(0, Math.min(rows.length - 1, at < 0 ? (step > 0 ? 0 : rows.length - 1) : at + step));
+  rows[at].classList.add("at");
+  rows[at].scrollIntoView({ block: "nearest" });
+  rows[at].querySelector("a[data-open]")?.focus({ preventScroll: true });
+};
+const follow = (selector) => document.querySelector(selector)?.click();
+const keys = {
+  j: () => move(1),
+  k: () => move(-1),
+  Enter: () => rows[at]?.querySelector("a[data-open]")?.click(),
+  "/": () => document.querySelector("[data-search]")?.focus(),
+  "[": () => follow("[rel=prev]"),
+  "]": () => follow("[rel=next]"),
+  c: () => { const text = document.getElementById("curl")?.textContent; if (text) copy(text, document.querySelector("[data-copy=curl]")); },
+};
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  const target = event.target;
+  if (target.closest?.("input, select, textarea")) { if (event.key === "Escape") target.blur(); return; }
+  if (event.key === "Enter" && target.closest?.("a, button, summary")) return;
+  const act = keys[event.key];
+  if (act) { event.preventDefault(); act(); }
+});
+
+// filters: empty fields stay out of the address
+for (const form of all("form[data-filter]")) {
+  form.addEventListener("submit", () => {
+    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+    addEventListener("pageshow", () => { for (const field of form.elements) field.disabled = false; });
+  });
+}
+
+// the sign-in link carries its code behind the #, where no server and no log sees it
+const secret = document.querySelector("[data-code]");
+if (secret && location.hash.length > 1) {
+  secret.value = decodeURIComponent(location.hash.slice(1));
+  history.replaceState(null, "", location.pathname + location.search);
+  secret.form.requestSubmit();
+}

@@ -1,0 +1,119 @@
+"""What a page is: a value with a slug, a title, a template, a load function and the permission that it needs."""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from asgi_llmobs.admin.formats import from_reference
+from asgi_llmobs.auth import Role
+from asgi_llmobs.config import Config
+from asgi_llmobs.errors import LLMObsError
+from asgi_llmobs.store.database import Database
+
+__all__ = ["Download", "File", "NotFound", "Page", "Permission", "Route", "View", "allowed", "match"]
+
+LADDER = (Role.METRICS, Role.VIEWER, Role.READER, Role.ANALYST, Role.OPERATOR, Role.OWNER)
+
+
+class Permission(enum.Enum):
+    """What a route needs: the lowest role that may open it."""
+
+    METRICS = Role.METRICS
+    VIEW = Role.VIEWER
+    READ = Role.READER
+    ANALYSE = Role.ANALYST
+    OPERATE = Role.OPERATOR
+    OWN = Role.OWNER
+    INGEST = Role.INGEST
+
+
+def allowed(role: Role | None, permission: Permission) -> bool:
+    """Whether *role* may do what needs *permission*."""
+    if role is None:
+        return False
+    if role is Role.INGEST or permission is Permission.INGEST:
+        return role is permission.value
+    return LADDER.index(role) >= LADDER.index(permission.value)
+
+
+class NotFound(LLMObsError):
+    """There is nothing at this address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a page's load function is given."""
+
+    database: Database
+    project: str
+    role: Role
+    config: Config
+    params: Mapping[str, str] = field(default_factory=dict)  # from the path
+    query: tuple[tuple[str, str], ...] = ()  # from the address, in order
+    stats: Callable[[], Any] | None = None
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the visitor may do what needs *permission*."""
+        return allowed(self.role, permission)
+
+    @property
+    def content(self) -> bool:
+        """Whether the visitor may see prompts, answers and bodies."""
+        return self.may(Permission.READ)
+
+    def get(self, name: str, default: str = "") -> str:
+        """The last value of *name* in the address."""
+        return next((value for key, value in reversed(self.query) if key == name), default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """Something to download: never shown by the browser."""
+
+    content: bytes
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """An address below the mount. ``{name}`` stands for one segment; *permission* has no default on purpose."""
+
+    slug: str
+    load: Callable[[View], Any]
+    permission: Permission
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.permission, Permission):
+            raise TypeError(f"the route {self.slug!r} must declare a Permission, not {self.permission!r}")
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        return tuple(self.slug.split("/"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Route):
+    """A page and its JSON twin: ``load`` makes the one mapping that both show."""
+
+    title: str
+    template: str
+    nav: bool = False  # whether it stands in the menu
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download(Route):
+    """An address that hands out a :class:`File` as an attachment; it has no twin."""
+
+
+def match(route: Route, segments: tuple[str, ...]) -> dict[str, str] | None:
+    """The parameters of *route* in the path *segments*, ``None`` where it is another address."""
+    if len(segments) != len(route.segments):
+        return None
+    params: dict[str, str] = {}
+    for pattern, segment in zip(route.segments, segments, strict=True):
+        if pattern.startswith("{"):
+            params[pattern[1:-1]] = from_reference(segment)
+        elif pattern != segment:
+            return None
+    return params
