@@ -21,7 +21,7 @@ def encoded(body: Any) -> bytes:
         return b""
     if isinstance(body, bytes):
         return body
-    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return body.encode("utf-8", "replace") if isinstance(body, str) else json.dumps(body).encode()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def sse() -> Callable[..., bytes]:
             name, data = event if isinstance(event, tuple) else ("", event)
             text = data if isinstance(data, str) else json.dumps(data)
             out.append((f"event: {name}\n" if name else "") + f"data: {text}\n\n")
-        return "".join(out).encode()
+        return "".join(out).encode("utf-8", "replace")
 
     return run
 
