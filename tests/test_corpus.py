@@ -203,7 +203,9 @@ def test_concurrent_calls_do_not_mix(replay, recordings, truths):
     """All recordings at once over one asynchronous client: each record is its own."""
     with capture(instrument="off", max_body=1 << 26) as captured:
         replay.arun(lambda inner: captured.obs.transport(inner), recordings, ns=httpx2, mode="event", concurrency=32)
-        wanted = Counter(truth["response_id"] for truth in truths.values() if truth["response_id"])
+        wanted = Counter(
+            truth["response_id"] for truth in truths.values() if truth["llm_call"] and truth["response_id"]
+        )
         seen = Counter(record.response_id for record in captured.requests)
 
     assert not wanted - seen
