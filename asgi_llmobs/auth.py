@@ -42,7 +42,7 @@ def role_of(verdict: Any) -> Role | None:
     """
     if verdict is True:
         return Role.OWNER
-    if isinstance(verdict, str) and verdict in Role:
+    if isinstance(verdict, str) and verdict in tuple(Role):
         return Role(verdict)
     return None
 
@@ -160,6 +160,6 @@ def is_async(function: Any) -> bool:
 
 
 def _known(role: str) -> Role:
-    if role not in Role:
+    if role not in tuple(Role):
         raise ConfigError("auth", f"{role!r} is no role; the roles are {', '.join(Role)}")
     return Role(role)
