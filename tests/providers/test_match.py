@@ -139,8 +139,9 @@ def test_a_failing_dialect_gives_what_it_read() -> None:
     assert reading.warnings == ["this exchange could not be read in full"]
 
 
-def test_names_are_unique() -> None:
-    """No two providers have one name."""
-    names = [provider.name for provider in PROVIDERS]
+def test_a_name_means_one_provider() -> None:
+    """A name always has the same label and the same well-known name."""
+    known = {provider.name: (provider.label, provider.otel) for provider in PROVIDERS}
 
-    assert sorted(set(names)) == sorted(names)
+    assert [(provider.label, provider.otel) for provider in PROVIDERS] == [known[item.name] for item in PROVIDERS]
+    assert len({label for label, _ in known.values()}) == len(known)
