@@ -79,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # whoever read our output has gone: `llmobs doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        say(f"llmobs: {error}")  # a port that is taken, a folder that may not be written
+        return 1
 
 
 def say(text: str = "") -> None:
@@ -92,9 +95,11 @@ def say(text: str = "") -> None:
 def run_demo(given: argparse.Namespace) -> int:
     """Serve the example app and fill its pages."""
     with demo_store(given.database) as store:
+        has_keys = all(os.environ.get(name) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"))
         try:
-            engine = LLMObs(store)  # the app's middleware takes the engine that was made last
             example, traffic = import_example("app"), import_example("traffic")
+            # the app's middleware takes the engine that was made last
+            engine = LLMObs(store, providers=() if has_keys else example.fake.providers)
         except LLMObsError as error:
             say(str(error))
             return 1
@@ -102,7 +107,6 @@ def run_demo(given: argparse.Namespace) -> int:
             say(f"{NEEDS_EXTRA}\n(no module named {error.name!r})")
             return 1
         os.environ["LLMOBS_DEV"] = "1"
-        has_keys = all(os.environ.get(name) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"))
         say("asking the real providers" if has_keys else "no key needed: a fake provider answers")
         with serve(example.app, port=given.port, lifespan="on") as url:
             asyncio.run(drive(traffic, url, None if has_keys else example.fake))

@@ -50,7 +50,10 @@ async def drive(url: str, fake: Any | None, say: Say) -> None:
 
         async def step(text: str, *work: Awaitable[None]) -> None:
             say(text)
-            await asyncio.gather(*work)
+            try:
+                await asyncio.gather(*work)
+            except httpx.HTTPError as error:
+                say(f"failed: {error!r}")
 
         await step(
             "three travellers chat, several turns each",

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,14 @@ class TestDemo:
         """Nothing starts with a URL that cannot work."""
         assert cli.main(["demo", "--once", "--database", "mysql://nowhere"]) == 1
         assert "store: mysql" in capsys.readouterr().out
+
+    def test_a_port_that_is_taken(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The reason, not a traceback."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            code = cli.main(["demo", "--once", "--port", str(taken.getsockname()[1])])
+
+        assert code == 1
+        assert "in use" in capsys.readouterr().out
 
     def test_says_what_is_missing(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -10,6 +10,8 @@ from typing import Any
 
 import anyio
 
+from asgi_llmobs.providers import PROVIDERS
+from asgi_llmobs.providers.base import Provider
 from asgi_llmobs.testing.answers import Answer, Question, answer, tokens_of
 from asgi_llmobs.testing.dialects import DIALECTS, Call, Dialect, Piece, Reply, find
 from asgi_llmobs.testing.script import Received, Rule, Script
@@ -63,6 +65,12 @@ class FakeProvider:
         self._script = Script()
         self._numbers = count(1)
         self._seen: dict[str, None] = {}
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """For the option ``providers``: what is served on 127.0.0.1 is named, and priced, as the real one."""
+        names = {dialect.provider for dialect in DIALECTS}
+        return tuple(replace(item, hosts=(r"127\.0\.0\.1",)) for item in PROVIDERS if item.name in names)
 
     def script(self, **what: Any) -> None:
         """Answer otherwise; rules are asked in the order in which they were given.

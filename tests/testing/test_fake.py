@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from asgi_llmobs.providers import match
 from asgi_llmobs.testing import FakeProvider
 
 TOOL = {
@@ -333,6 +334,15 @@ class TestScript:
             fake.script(colour="red")
         with pytest.raises(ValueError, match="inputs"):
             fake.script(usage={"inputs": 1})
+
+
+class TestProviders:
+    def test_calls_are_named_as_the_real_ones(self, fake: FakeProvider) -> None:
+        """With the option ``providers`` the dialect decides whose call it is."""
+        paths = ("/v1/chat/completions", "/v1/messages", "/v1beta/models/gemini-2.0-flash:generateContent")
+        found = [match("POST", "127.0.0.1", 8000, path, fake.providers) for path in paths]
+
+        assert [item and item.provider for item in found] == ["openai", "anthropic", "google"]
 
 
 class TestWire:
