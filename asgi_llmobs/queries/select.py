@@ -12,17 +12,34 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, exists, false, func, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.sql import literal
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.search import found_keys
-from asgi_llmobs.store.tables import PropertyRow, SpanRow
+from asgi_llmobs.store.tables import PropertyRow, SessionRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
-__all__ = ["COUNT_LIMIT", "Cursor", "Listing", "Page", "page_of", "requests_page"]
+__all__ = [
+    "COUNT_LIMIT", "REQUESTS", "Cursor", "Listing", "Page", "before", "requests_page", "sessions_page", "traces_page"
+]
 
 COUNT_LIMIT = 10_001
 SLICE = 5_000  # rows that one page looks at where no index helps
@@ -33,6 +50,8 @@ T = TypeVar("T")
 
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
+traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
+sessions: Any = SessionRow.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +228,11 @@ def entries(flt: Filter, label: str, values: Sequence[str]) -> ColumnElement[boo
     return and_(columns.project == name(flt.project), columns.name == label, columns.value.in_(values))
 
 
+def integers(values: Sequence[int]) -> Any:
+    """Integers as they stand in the statement: as parameters there could be too many of them."""
+    return bindparam(None, values, expanding=True, literal_execute=True, type_=BigInteger)
+
+
 def is_few(connection: Connection, keys: Select[Any]) -> bool:
     """Whether *keys* gives at most :data:`FEW` rows."""
     limited = keys.order_by(None).limit(FEW + 1).subquery()
@@ -241,8 +265,10 @@ def narrowed(connection: Connection, flt: Filter) -> Narrowed:
         if keys is None:
             where.append(false())
         else:
-            few = is_few(connection, keys) or few
-            where.append(columns.key.in_(keys))
+            found = list(connection.execute(keys.limit(FEW + 1)).scalars())
+            few = few or len(found) <= FEW
+            # ids first: the index is asked once, not for every row
+            where.append(columns.key.in_(integers(found) if len(found) <= FEW else keys))
     if flt.model and not few and not any("*" in model for model in flt.model):
         models = [name(model) for model in flt.model]
         known = [and_(base, column.in_(models), in_time(columns.start_ns, flt))
@@ -356,6 +382,65 @@ def requests_page(
         narrowed(connection, flt),
         project=flt.project,
         time=in_time(spans.c.start_ns, flt),
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+TRACES = Ordered(traces, traces.c.project, traces.c.start_ns, traces.c.trace_id, true())
+SESSIONS = Ordered(sessions, sessions.c.project, sessions.c.end_ns, sessions.c.session_id, true())
+
+
+def traces_page(
+    connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int
+) -> Page:
+    """A page of the traces with a request that *flt* means, with *columns* of ``llmobs_traces``."""
+    return groups_page(
+        connection, flt, TRACES, spans.c.trace_id, in_time(traces.c.start_ns, flt), columns, cursor=cursor, limit=limit
+    )
+
+
+def sessions_page(
+    connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int
+) -> Page:
+    """A page of the sessions with a request that *flt* means, with *columns* of ``llmobs_sessions``."""
+    low = and_(true(), *([sessions.c.end_ns >= flt.since_ns] if flt.since_ns is not None else []))
+    high = and_(true(), *([sessions.c.start_ns < flt.until_ns] if flt.until_ns is not None else []))
+    return groups_page(
+        connection, flt, SESSIONS, spans.c.session_id, and_(low, high), columns, cursor=cursor, limit=limit
+    )
+
+
+def groups_page(
+    connection: Connection,
+    flt: Filter,
+    ordered: Ordered,
+    member: Any,
+    time: ColumnElement[bool],
+    columns: Sequence[Any],
+    *,
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """A page of traces or sessions; *member* is the column of ``llmobs_spans`` that holds their key."""
+    narrow = narrowed(connection, flt)
+    if not is_true(narrow.where):
+        wanted = and_(
+            spans.c.project == name(flt.project), REQUESTS.base, member.is_not(None), in_time(spans.c.start_ns, flt),
+            narrow.where,
+        )  # fmt: skip
+        if narrow.few:
+            narrow = Narrowed(ordered.key.in_(select(member).where(wanted)), True)
+        else:
+            own = exists().where(wanted, member == ordered.key).correlate(ordered.table)
+            narrow = Narrowed(own, False)
+    return page_of(
+        connection,
+        ordered,
+        select(ordered.time, ordered.key, *columns),
+        narrow,
+        project=flt.project,
+        time=time,
         cursor=cursor,
         limit=limit,
     )

@@ -2,8 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
 
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.tables import SessionRow, SpanRow, TraceRow
+from asgi_llmobs.store.upgrade import stored_version
+from asgi_llmobs.store.values import name
 
 __all__ = ["StoreStatus", "store_status"]
 
@@ -25,6 +31,45 @@ class StoreStatus:
     by_provider: Mapping[str, int]
 
 
+spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
+traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
+sessions: Any = SessionRow.__table__  # type: ignore[attr-defined]
+
+
 def store_status(db: Database, *, project: str) -> StoreStatus:
-    """The figures of the status page."""
-    raise NotImplementedError
+    """The figures of the status page.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    place = name(project)
+    own = spans.c.project == place
+    requests = (own, spans.c.is_request == 1)
+    with db.read() as connection:
+        newest = connection.execute(select(func.max(spans.c.start_ns)).where(*requests)).scalar()
+        oldest = connection.execute(select(func.min(spans.c.start_ns)).where(*requests)).scalar()
+        by_provider = connection.execute(
+            select(spans.c.provider, func.count()).where(*requests).group_by(spans.c.provider).order_by(func.count().desc())
+        ).all()
+        return StoreStatus(
+            backend=connection.dialect.name,
+            location=db.location,
+            schema_version=stored_version(connection),
+            size_bytes=size_of(connection),
+            requests=sum(count for _, count in by_provider),
+            spans=connection.execute(select(func.count()).where(own)).scalar() or 0,
+            traces=connection.execute(select(func.count()).where(traces.c.project == place)).scalar() or 0,
+            sessions=connection.execute(select(func.count()).where(sessions.c.project == place)).scalar() or 0,
+            oldest_ns=oldest,
+            newest_ns=newest,
+            by_provider={provider or "unknown": count for provider, count in by_provider},
+        )
+
+
+def size_of(connection: Connection) -> int | None:
+    """Bytes of the database."""
+    if connection.dialect.name != "sqlite":
+        answer = connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar()
+        return None if answer is None else int(answer)
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar() or 0
+    return int(pages) * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0)
