@@ -167,7 +167,7 @@ class TestDemo:
     def test_a_wrong_database_is_told_at_once(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Nothing starts with a URL that cannot work."""
         assert cli.main(["demo", "--once", "--database", "mysql://nowhere"]) == 1
-        assert "store: mysql" in capsys.readouterr().out
+        assert "mysql" in capsys.readouterr().out
 
     def test_a_port_that_is_taken(self, capsys: pytest.CaptureFixture[str]) -> None:
         """The reason, not a traceback."""
