@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from asgi_llmobs.providers import (
+    aleph_alpha,
     anthropic,
     bedrock,
     cohere,
     compatible,
     google,
+    huggingface,
+    mistral,
     ollama,
     openai,
     replicate,
@@ -25,7 +28,10 @@ from asgi_llmobs.safely import guarded
 
 __all__ = ["ANY_HOST", "GENERIC", "PROVIDERS", "Match", "Provider", "Wire", "match", "read"]
 
-MODULES = (anthropic, google, vertex, bedrock, cohere, ollama, watsonx, replicate, openai, compatible)
+MODULES = (
+    anthropic, google, vertex, bedrock, cohere, ollama, watsonx, replicate, mistral, openai, compatible,
+    huggingface, aleph_alpha,
+)
 
 PROVIDERS: tuple[Provider, ...] = tuple(provider for module in MODULES for provider in module.PROVIDERS)
 

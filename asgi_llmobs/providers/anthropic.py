@@ -301,7 +301,7 @@ COMPLETE = Dialect("anthropic.complete", "text_completion", read_complete)
 COUNT_TOKENS = Dialect("anthropic.count_tokens", "count_tokens", read_count_tokens)
 
 ROUTES: tuple[Route, ...] = (
-    route("POST", r"/v1/messages$", MESSAGES),
+    route("POST", r"/v1/messages/?$", MESSAGES),
     route("POST", r"/v1/messages/count_tokens$", COUNT_TOKENS),
     route("POST", r"/v1/complete$", COMPLETE),
 )

@@ -8,6 +8,7 @@ from typing import Any
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import Chunk, answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.draft import Draft
+from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.messages import plain_message, plain_tools
 from asgi_llmobs.providers.values import array, as_text, count, link, named, number, obj, rest, string
 from asgi_llmobs.records import Message, Part, Reading, Usage
@@ -235,12 +236,14 @@ def read_embed(wire: Wire, reading: Reading) -> None:
 
 
 def read_rerank(wire: Wire, reading: Reading) -> None:
-    """``POST /v1/rerank`` and ``/v2/rerank``, also as Jina, Voyage and local servers answer it."""
+    """``POST /v1/rerank`` and ``/v2/rerank``, also as Jina, Voyage and Hugging Face's server answer it."""
     body = request_side(wire, reading)
     documents = array(body.get("documents")) or array(body.get("texts"))
     reading.details["input_count"] = len(documents)
-    value = answer_of(wire, reading)
-    results = array(value.get("results")) or array(value.get("data"))
+    whole = parse_json(wire.response_body)
+    value = obj(whole)
+    reading.ended = whole is not None
+    results = array(value.get("results")) or array(value.get("data")) or array(whole)
     if results:
         reading.response_id = named(value.get("id"))
         reading.response_model = named(value.get("model"))
@@ -270,7 +273,7 @@ RERANK = Dialect("cohere.rerank", "rerank", read_rerank)
 ANY_HOST: tuple[Route, ...] = (
     route("POST", r"/v2/chat$", V2_CHAT),
     route("POST", r"/v2/embed$", EMBED),
-    route("POST", r"/v[12]/rerank$", RERANK),
+    route("POST", r"/rerank$", RERANK),
 )
 
 ROUTES: tuple[Route, ...] = (
