@@ -153,7 +153,8 @@ def take(found: dict[str, Any], name: str, value: str, now_ns: int) -> None:
     elif name in BOUNDS:
         found[name] = bound(name, value)
     else:
-        raise FilterError(name, f"there is no such filter; there are {', '.join((*LISTS, 'property.<Name>', 'q', 'since', 'until', *BOUNDS))}")
+        known = ", ".join((*LISTS, "property.<Name>", "q", "since", "until", *BOUNDS))
+        raise FilterError(name, f"there is no such filter; there are {known}")
 
 
 def status(value: str) -> str:

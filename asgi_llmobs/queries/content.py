@@ -1,6 +1,6 @@
-"""A stored request put together again: columns, details and bodies, with its texts read anew by the provider's dialect."""
+"""A stored request put together again: columns, details and bodies, its texts read anew by the provider's dialect."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any
@@ -66,11 +66,12 @@ def stored_request(connection: Connection, row: Row[Any]) -> Request:
     """The record of a row of ``llmobs_spans``."""
     detail = stored_detail(connection, row.key)
     found = stored_bodies(connection, row.key)
+    plain: dict[str, Any] = {label: getattr(row, label) for label in SAME}
+    plain.update({label: detail[label] for label in FROM_DETAIL if label in detail})
+    plain.update({label: tuple(detail[label]) for label in TUPLES if label in detail})
+    plain.update({label: tuple(map(tuple, detail[label])) for label in PAIRS if label in detail})
     request = Request(
-        **{label: getattr(row, label) for label in SAME},
-        **{label: detail[label] for label in FROM_DETAIL if label in detail},
-        **{label: tuple(detail[label]) for label in TUPLES if label in detail},
-        **{label: tuple((name, value) for name, value in detail[label]) for label in PAIRS if label in detail},
+        **plain,
         properties=orjson.loads(row.properties) if row.properties else {},
         stream=bool(row.stream),
         usage=usage_of(detail.get("usage"), False),

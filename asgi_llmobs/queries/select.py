@@ -122,8 +122,8 @@ class Page(NamedTuple):
     rows: Sequence[Row[Any]]
     next_cursor: str | None
     previous_cursor: str | None
-    count: int
-    count_capped: bool
+    total: int
+    capped: bool
     partial: bool
 
     def listing(self, make: Callable[[Row[Any]], T]) -> Listing[T]:
@@ -132,8 +132,8 @@ class Page(NamedTuple):
             rows=[make(row) for row in self.rows],
             next_cursor=self.next_cursor,
             previous_cursor=self.previous_cursor,
-            count=self.count,
-            count_capped=self.count_capped,
+            count=self.total,
+            count_capped=self.capped,
             partial=self.partial,
         )
 
@@ -245,7 +245,8 @@ def narrowed(connection: Connection, flt: Filter) -> Narrowed:
     where = plain_conditions(flt)
     few = False
     base = and_(columns.project == name(flt.project), columns.is_request == literal(1, literal_execute=True))
-    for values, column in ((flt.trace, columns.trace_id), (flt.session, columns.session_id), (flt.user, columns.user_id)):
+    places = ((flt.trace, columns.trace_id), (flt.session, columns.session_id), (flt.user, columns.user_id))
+    for values, column in places:
         if values and not few:
             known = and_(base, column.is_not(None), any_of(column, values), in_time(columns.start_ns, flt))
             few = is_few(connection, select(columns.key).where(known))
@@ -265,15 +266,17 @@ def narrowed(connection: Connection, flt: Filter) -> Narrowed:
         if keys is None:
             where.append(false())
         else:
-            found = list(connection.execute(keys.limit(FEW + 1)).scalars())
+            found = connection.execute(keys.limit(FEW + 1)).scalars().all()
             few = few or len(found) <= FEW
             # ids first: the index is asked once, not for every row
             where.append(columns.key.in_(integers(found) if len(found) <= FEW else keys))
     if flt.model and not few and not any("*" in model for model in flt.model):
         models = [name(model) for model in flt.model]
-        known = [and_(base, column.in_(models), in_time(columns.start_ns, flt))
-                 for column in (columns.request_model, columns.response_model)]
-        few = all(is_few(connection, select(columns.key).where(one)) for one in known)
+        named = [
+            and_(base, column.in_(models), in_time(columns.start_ns, flt))
+            for column in (columns.request_model, columns.response_model)
+        ]
+        few = all(is_few(connection, select(columns.key).where(one)) for one in named)
     return Narrowed(and_(true(), *where), few)
 
 

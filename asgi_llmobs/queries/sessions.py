@@ -127,15 +127,16 @@ def get_session(db: Database, session_id: str, *, project: str) -> SessionDetail
     chosen = (spans.c.project == place, spans.c.session_id == wanted, spans.c.is_request == 1)
     query = select(spans.c.start_ns, spans.c.session_path, *COLUMNS).where(*chosen)
     with db.read() as connection:
-        found = connection.execute(select(stored).where(stored.c.project == place, stored.c.session_id == wanted)).first()
+        own = (stored.c.project == place, stored.c.session_id == wanted)
+        found = connection.execute(select(stored).where(*own)).first()
         if found is None:
             return None
         rows = connection.execute(query.order_by(spans.c.start_ns, spans.c.key).limit(MAX_REQUESTS + 1)).all()
         truncated, rows = len(rows) > MAX_REQUESTS, rows[:MAX_REQUESTS]
         members: list[TraceRow] = []
         for chunk in in_chunks(dict.fromkeys(row.trace_id for row in rows)):
-            own = connection.execute(select(traces).where(traces.c.project == place, traces.c.trace_id.in_(chunk)))
-            members += [trace_row(row) for row in own]
+            held = select(traces).where(traces.c.project == place, traces.c.trace_id.in_(chunk))
+            members += [trace_row(row) for row in connection.execute(held)]
     return SessionDetail(
         session=session_row(found),
         requests=[row_of(row) for row in rows],

@@ -48,9 +48,8 @@ def store_status(db: Database, *, project: str) -> StoreStatus:
     with db.read() as connection:
         newest = connection.execute(select(func.max(spans.c.start_ns)).where(*requests)).scalar()
         oldest = connection.execute(select(func.min(spans.c.start_ns)).where(*requests)).scalar()
-        by_provider = connection.execute(
-            select(spans.c.provider, func.count()).where(*requests).group_by(spans.c.provider).order_by(func.count().desc())
-        ).all()
+        grouped = select(spans.c.provider, func.count()).where(*requests).group_by(spans.c.provider)
+        by_provider = connection.execute(grouped.order_by(func.count().desc())).all()
         return StoreStatus(
             backend=connection.dialect.name,
             location=db.location,

@@ -147,15 +147,14 @@ class Database:
         options: dict[str, Any] = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         if path is None:
             self._memory_lock = threading.RLock()
-            url, pool = url.set(database=None), StaticPool
+            url = url.set(database=None)
         else:
             url = url.set(database=path)
-            pool = QueuePool
             if self.create:
                 make_file(path)
             elif not os.path.exists(path):
                 raise StoreError(f"{path} does not exist")
-        engine = create_engine(url, poolclass=pool, hide_parameters=True, connect_args=options)
+        engine = create_engine(url, poolclass=StaticPool if path is None else QueuePool, hide_parameters=True, connect_args=options)
         event.listen(engine, "connect", prepare_sqlite)
         event.listen(engine, "begin", begin_sqlite)
         return engine
@@ -172,7 +171,7 @@ class Database:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise StoreError(f"{self.location}: {first_line(error)}") from error
                 # SQLite does not wait for its own change to WAL
-                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
+                time.sleep(random.uniform(0.01, 0.1))
             except SQLAlchemyError as error:
                 raise StoreError(f"{self.location}: {type(error).__name__}") from error
 
@@ -249,7 +248,7 @@ def insert_statement(dialect: str, table: Table, replace: bool = False) -> str:
     if dialect == "sqlite":
         text = str(table.insert().compile(dialect=sqlite.dialect(paramstyle="qmark")))
     else:
-        text = str(table.insert().compile(dialect=psycopg.dialect(paramstyle="format")))
+        text = str(table.insert().compile(dialect=psycopg.dialect(paramstyle="format")))  # type: ignore[no-untyped-call]
     if replace:
         keys = [column.name for column in table.primary_key.columns]
         changes = ", ".join(f'"{column.name}" = excluded."{column.name}"' for column in table.columns

@@ -255,9 +255,15 @@ def body_row(key: int, part: str, body: Body) -> tuple[Any, ...]:
     packed = pack(body.content)
     codec = "" if packed is body.content else "zstd"
     return (
-        key * len(BODY_PARTS) + BODY_PARTS.index(part), codec, bounded(body.media_type, PREVIEW), integer(body.size) or 0,
-        body.sha256, int(body.truncated), int(body.slimmed), packed,
-    )  # fmt: skip
+        key * len(BODY_PARTS) + BODY_PARTS.index(part),
+        codec,
+        bounded(body.media_type, PREVIEW),
+        integer(body.size) or 0,
+        body.sha256,
+        int(body.truncated),
+        int(body.slimmed),
+        packed,
+    )
 
 
 def attempts_of(request: Request) -> tuple[Attempt, ...]:

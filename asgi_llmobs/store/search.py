@@ -6,8 +6,20 @@ taken out again with the very words it was made of.
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, func, literal_column, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+)
 
 from asgi_llmobs.store.database import in_chunks, insert
 from asgi_llmobs.store.tables import TextRow
@@ -55,13 +67,13 @@ def forget(connection: Connection, keys: Iterable[int]) -> None:
 
 
 def match_words(search: str) -> str:
-    """What a user typed as an FTS5 expression: every word must occur, quoted words in a row. Nothing in it is syntax."""
+    """What a user typed as an FTS5 expression: every word, quoted words in a row. Nothing in it is syntax."""
     found = [phrase or word for phrase, word in WORDS.findall(search.replace("\0", " "))]
     found = [part for part in found if any(character.isalnum() for character in part)]
     return " ".join('"' + part.replace('"', " ") + '"' for part in found[:MAX_WORDS])
 
 
-def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[tuple[int]] | None:
+def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[Any] | None:
     """The keys of the rows whose texts hold *search*, newest first up to *limit*; ``None`` where it has no word."""
     words = match_words(search)
     if not words:

@@ -139,11 +139,10 @@ class Totals:
         }
         if not shares:
             return
-        stored = {}
+        stored: dict[str, Any] = {}
         for chunk in in_chunks(shares):
             chosen = (_sessions.c.project == project) & _sessions.c.session_id.in_(chunk)
-            for row in self.connection.execute(_sessions.select().where(chosen)):
-                stored[row.session_id] = row
+            stored |= {row.session_id: row for row in self.connection.execute(_sessions.select().where(chosen))}
         rows = []
         for session, share in shares.items():
             row = stored.get(session)

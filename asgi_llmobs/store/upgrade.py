@@ -1,4 +1,4 @@
-"""The schema: made where there is none, added to where it is older, refused where it is newer. One process at a time."""
+"""The schema: made where there is none, added to where it is older, refused where it is newer, one process at a time."""
 
 from sqlalchemy import Connection, inspect
 from sqlalchemy.schema import CreateColumn
@@ -28,7 +28,8 @@ def stored_version(connection: Connection) -> int:
     """
     if not inspect(connection).has_table(_meta.name):
         return 0
-    value = connection.execute(_meta.select().with_only_columns(_meta.c.value).where(_meta.c.name == "version")).scalar()
+    query = _meta.select().with_only_columns(_meta.c.value).where(_meta.c.name == "version")
+    value = connection.execute(query).scalar()
     version = int(value) if value is not None else 0
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(

@@ -1,4 +1,4 @@
-"""Values as a database can take them: texts without NUL and lone surrogates, integers of 64 bits, JSON, packed bytes."""
+"""Values as a database takes them: texts without NUL and lone surrogates, integers of 64 bits, JSON, packed bytes."""
 
 import hashlib
 import math
@@ -30,7 +30,7 @@ LARGEST_UNPACKED = 1 << 30
 _local = threading.local()  # one compressor a thread
 
 
-def clean(text: str | None) -> str | None:
+def clean(text: Any) -> str | None:
     """*text* with NUL shown as ␀ and lone surrogates replaced."""
     if text is None:
         return None

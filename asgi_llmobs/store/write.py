@@ -34,7 +34,7 @@ STORED = (
     "error_message", "cost", "input_tokens", "output_tokens", "properties", "session_id", "provider_request_id",
     "project", "trace_id",
 )  # fmt: skip
-FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :project AND id IN (:ids)"
+FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :project AND id IN (:ids)"  # noqa: S608
 
 
 class Written(NamedTuple):
