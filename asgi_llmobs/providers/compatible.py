@@ -7,7 +7,7 @@ from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.openai import ROUTES
 from asgi_llmobs.providers.openai_chat import CHAT, COMPLETIONS, read_chat
-from asgi_llmobs.providers.openai_media import EMBEDDINGS, IMAGES, MODERATIONS, SPEECH, TRANSCRIPTION, read_embeddings
+from asgi_llmobs.providers.openai_media import EMBEDDINGS, IMAGES, SPEECH, TRANSCRIPTION, read_embeddings
 from asgi_llmobs.providers.values import obj
 from asgi_llmobs.records import Reading
 
@@ -35,15 +35,10 @@ OWN_ROUTES: dict[str, tuple[Route, ...]] = {
     ),
     "databricks": (route("POST", r"/serving-endpoints/[^/]+/(served-models/[^/]+/)?invocations/?$", INVOCATION),),
     "huggingface": (route("POST", r"/pipeline/feature-extraction/", EMBEDDINGS),),
-    "mistral": (
-        route("POST", r"/fim/completions/?$", COMPLETIONS),
-        route("POST", r"/agents/completions/?$", CHAT),
-        route("POST", r"/(chat/)?(moderations|classifications)/?$", MODERATIONS),
-    ),
     "portkey": (route("POST", r"/prompts/[^/]+/completions/?$", CHAT),),
     "snowflake": (
-        route("POST", r"/cortex/inference:complete$", CHAT),
-        route("POST", r"/cortex/inference:embed$", EMBEDDINGS),
+        route("POST", r"/cortex/inference[:/]complete$", CHAT),
+        route("POST", r"/cortex/inference[:/]embed$", EMBEDDINGS),
     ),
     "writer": (route("POST", r"/v1/chat/?$", CHAT),),
     "fireworks": (route("POST", r"/workflows/.+/text_to_image/?$", IMAGES),),
@@ -67,7 +62,6 @@ TABLE: tuple[tuple[str, str, str | None, tuple[str, ...]], ...] = (
     ("groq", "Groq", "groq", (r"api\.groq\.com",)),
     ("deepseek", "DeepSeek", "deepseek", (r"api\.deepseek\.com",)),
     ("xai", "xAI", "x_ai", (r"([\w-]+\.)?api\.x\.ai",)),
-    ("mistral", "Mistral AI", "mistral_ai", (r"(api|codestral)\.mistral\.ai",)),
     ("perplexity", "Perplexity", "perplexity", (r"api\.perplexity\.ai",)),
     ("together", "Together AI", None, (r"api\.together\.(ai|xyz)",)),
     ("fireworks", "Fireworks AI", None, (r"([\w-]+\.)?api\.fireworks\.ai",)),

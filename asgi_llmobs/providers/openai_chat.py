@@ -184,10 +184,11 @@ class Answer:
                 self.reading.server_tools.append(tool["type"])
 
     def bare(self, data: dict[str, Any], end: int) -> None:
-        """Answers without choices: Workers AI's ``response``, a text of Hugging Face's ``generated_text``."""
-        if "response" not in data and "generated_text" not in data:
+        """Answers without choices: Workers AI's ``response``, the ``value`` that Writer streams."""
+        name = next((name for name in ("response", "value") if isinstance(data.get(name), str | dict)), None)
+        if name is None and not data.get("tool_calls"):
             return
-        piece = {"content": data.get("response", data.get("generated_text")), "tool_calls": data.get("tool_calls")}
+        piece = {"content": data.get(name) if name else None, "tool_calls": data.get("tool_calls")}
         self.choice(0, 0).take({"delta": piece, "finish_reason": data.get("finish_reason")}, end)
 
     def count(self, usage: Any) -> None:

@@ -5,6 +5,7 @@ number, size and hash do.
 """
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from asgi_llmobs.providers.base import Dialect, Wire
@@ -80,6 +81,9 @@ def read_embeddings(wire: Wire, reading: Reading) -> None:
     answer = answer_of(wire, reading)
     answer = obj(answer.get("result")) or answer
     take_common(answer, reading)
+    usage = reading.usage
+    if usage is not None and usage.input_tokens is None and usage.total_reported is not None:
+        reading.usage = replace(usage, input_tokens=usage.total_reported)  # Voyage, Jina: there is no output to count
     vectors = array(answer.get("data"))
     if vectors:
         first = vectors[0]
@@ -118,6 +122,9 @@ def read_images(wire: Wire, reading: Reading) -> None:
             reading.details["revised_prompts"] = revised
         if parts:
             reading.content_offset = len(wire.response_body)
+    usage = reading.usage
+    if usage is not None and usage.image_output is None:
+        reading.usage = replace(usage, image_output=usage.output_tokens)  # the reference: output tokens are the image's
     if parts:
         reading.details["images"] = len(parts)
         reading.output.append(Message(role="assistant", parts=tuple(parts)))
@@ -153,6 +160,7 @@ def read_speech(wire: Wire, reading: Reading) -> None:
     """Speech: text in, sound out, as plain bytes or as events."""
     body = request_fields(wire, reading)
     text_input(body.get("input"), reading)
+    reading.details["characters"] = len(string(body.get("input")))
     if is_stream(reading):
         reading.ended = False
         for chunk in chunks(wire, reading):

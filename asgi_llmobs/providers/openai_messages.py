@@ -10,6 +10,15 @@ from asgi_llmobs.records import Message, Part, Reading
 __all__ = ["chat_request", "input_part", "input_parts", "path_model", "role_of", "text_of", "tools_of"]
 
 ROLES = {"developer": "system", "function": "tool", "model": "assistant", "human": "user", "ai": "assistant"}
+# what stands before and after the model in a path
+PATH_MODELS = (
+    ("/deployments/", "/"),
+    ("/engines/", "/"),
+    ("/serving-endpoints/", "/invocations"),
+    ("/ai/run/", ""),
+    ("/hf-inference/models/", "/v1/"),
+    ("/workers-ai/@", "/v1/"),
+)
 NOT_PARAMETERS = frozenset("model messages tools functions prompt user stream".split())
 
 
@@ -121,8 +130,7 @@ def tools_of(value: Any) -> list[dict[str, Any]]:
 
 def path_model(path: str) -> str | None:
     """The model that a path names, as those of Azure, Databricks, Hugging Face and Cloudflare do."""
-    for mark, end in (("/deployments/", "/"), ("/serving-endpoints/", "/invocations"), ("/ai/run/", ""),
-                      ("/hf-inference/models/", "/v1/"), ("/workers-ai/@", "/v1/")):
+    for mark, end in PATH_MODELS:
         _, found, tail = path.partition(mark)
         if found:
             model = tail.partition(end)[0] if end else tail

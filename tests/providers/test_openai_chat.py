@@ -15,7 +15,8 @@ CHAT = "https://api.openai.com/v1/chat/completions"
 
 def chat(message: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A whole answer with one choice."""
-    return {"id": "c1", "model": "gpt-5", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], **more}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {"id": "c1", "model": "gpt-5", "choices": [choice], **more}
 
 
 def delta(index: int = 0, finish: str | None = None, **piece: Any) -> dict[str, Any]:
@@ -25,13 +26,14 @@ def delta(index: int = 0, finish: str | None = None, **piece: Any) -> dict[str, 
 
 def test_whole_answer(ask: Ask) -> None:
     """Text, model, usage, parameters and messages of a plain exchange."""
+    function = {"name": "f", "description": "d", "parameters": {"type": "object"}}
     request = {
         "model": "gpt-5",
         "messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
         "temperature": 0.5,
         "seed": 7,
         "user": "u-1",
-        "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}],
+        "tools": [{"type": "function", "function": function}],
         "tool_choice": "auto",
     }
     usage = {
@@ -123,7 +125,7 @@ def test_usage_dialects(ask: Ask, usage: dict[str, Any], expected: dict[str, Any
     ],
 )
 def test_usage_places(ask: Ask, sse: Sse, chunk: dict[str, Any]) -> None:
-    """In a stream usage may stand beside the choices, inside one, or in a service's own object; empty ones don't count."""
+    """Usage may stand beside the choices, inside one, or in a service's own object; empty ones don't count."""
     reading = ask(CHAT, {}, sse(delta(content="x"), chunk, {"choices": [], "usage": {"prompt_tokens": None}}))
 
     assert reading.usage is not None
@@ -227,7 +229,8 @@ def test_legacy_function_call_and_refusal(ask: Ask, sse: Sse) -> None:
 
 def test_several_choices(ask: Ask, sse: Sse) -> None:
     """The text is the first choice's; every choice is a message with its own reason."""
-    reading = ask(CHAT, {"n": 2}, sse(delta(1, content="b"), delta(0, content="a"), delta(1, "length"), delta(0, "stop")))
+    chunks = delta(1, content="b"), delta(0, content="a"), delta(1, "length"), delta(0, "stop")
+    reading = ask(CHAT, {"n": 2}, sse(*chunks))
 
     assert (reading.text, reading.finish_reasons) == ("a", ["stop", "length"])
     assert [message.parts[0].content for message in reading.output] == ["a", "b"]
@@ -269,7 +272,8 @@ def test_input_parts(ask: Ask) -> None:
 
     user, assistant, tool = reading.input
     assert [(part.type, part.modality, part.size) for part in user.parts] == [
-        ("text", None, None), ("uri", "image", None), ("blob", "image", 8), ("blob", "audio", 4), ("file", "file", None),
+        ("text", None, None), ("uri", "image", None), ("blob", "image", 8), ("blob", "audio", 4),
+        ("file", "file", None),
     ]
     assert [(part.type, part.id) for part in assistant.parts] == [("reasoning", None), ("tool_call", "t1")]
     assert tool.parts == (Part(type="tool_call_response", id="t1", content="42"),)
@@ -294,6 +298,7 @@ def test_text_completion(ask: Ask, sse: Sse) -> None:
     "url, model",
     [
         ("https://x.openai.azure.com/openai/deployments/gpt-4o/chat/completions?api-version=1", "gpt-4o"),
+        ("https://api.openai.com/v1/engines/davinci/completions", "davinci"),
         ("https://a.databricks.com/serving-endpoints/my-llm/invocations", "my-llm"),
         ("https://api.cloudflare.com/client/v4/accounts/a/ai/run/@cf/meta/llama-3", "@cf/meta/llama-3"),
         ("https://router.huggingface.co/hf-inference/models/org/m/v1/chat/completions", "org/m"),
@@ -317,6 +322,13 @@ def test_cloudflare_wrapping(ask: Ask, sse: Sse) -> None:
     assert (whole.text, whole.usage and whole.usage.output_tokens) == ("hi", 2)
     assert stream.text == "hi"
     assert failed.error == {"type": None, "code": 5007, "message": "No such model"}
+
+
+def test_writer_streams_values(ask: Ask, sse: Sse) -> None:
+    """Writer's text completions stream bare values."""
+    reading = ask("https://api.writer.com/v1/completions", {"prompt": "a"}, sse({"value": "b"}, {"value": "c"}))
+
+    assert reading.text == "bc"
 
 
 def test_snowflake_inference(ask: Ask, sse: Sse) -> None:

@@ -110,7 +110,7 @@ def hostile() -> Iterator[tuple[str, bytes]]:
     yield "deep content", b'{"choices":[{"message":{"content":' + b"[" * 200 + b"]" * 200 + b"}}]}"
     yield "numbers of a million digits", b'{"usage":{"prompt_tokens":' + b"9" * 1_000_000 + b"}}"
     yield "NaN", b'{"usage":{"prompt_tokens":NaN,"completion_tokens":Infinity,"input_tokens":-Infinity}}'
-    yield "lone surrogate", b'{"choices":[{"message":{"content":"\\ud800"}}],"id":"\\udfff","message":{"content":"\\ud800"}}'
+    yield "lone surrogate", b'{"choices":[{"message":{"content":"\\ud800"}}],"message":{"content":"\\ud800"}}'
     yield "NUL", b'{"choices":[{"message":{"content":"a\\u0000b"}}]}'
     yield "not UTF-8", b'{"choices":[{"message":{"content":"\xff\xfe"}}]}'
     yield "only a BOM", b"\xef\xbb\xbf"
