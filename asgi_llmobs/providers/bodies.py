@@ -27,8 +27,9 @@ STREAMS = {
 
 def request_of(wire: Wire, reading: Reading) -> dict[str, Any]:
     """The request's JSON object; notes its model and whether it asks for a stream."""
-    body = obj(parse_json(wire.request_body))
-    if wire.request_body and not body:
+    value = parse_json(wire.request_body)
+    body = obj(value)
+    if wire.request_body and not isinstance(value, dict):
         warn(reading, "the request body is no JSON object")
     reading.request_model = named(body.get("model"))
     reading.stream_requested = body.get("stream") is True

@@ -51,7 +51,7 @@ def take(data: dict[str, Any], end: int, draft: Draft, reading: Reading) -> None
     for call in map(obj, array(message.get("tool_calls"))):
         function = obj(call.get("function"))
         # one line holds whole calls; their index, where there is one, starts anew in each line
-        key = sum(block.type == "tool_call" for block in draft.blocks)
+        key = len(draft.by_key)
         draft.call(key, end, id=call.get("id"), name=function.get("name"), arguments=function.get("arguments"))
     picture = data.get("image")
     if isinstance(picture, str) and picture:
