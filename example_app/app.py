@@ -197,6 +197,7 @@ GUIDE = [
     "Pets: small dogs and cats travel in the cabin for €40 when they are booked by phone.",
     "Visa: citizens of the EU need none; from the US and Canada 90 days in any 180 are free.",
 ]
+indexing = asyncio.Lock()
 
 
 async def vectors_of(client: openai.AsyncOpenAI, texts: list[str]) -> list[list[float]]:
@@ -208,8 +209,9 @@ async def vectors_of(client: openai.AsyncOpenAI, texts: list[str]) -> list[list[
 @observe(kind="retriever", name="guide")
 async def search(state: Any, question: str, top: int = 2) -> list[str]:
     """The passages of the guide that are nearest to the question."""
-    if state.guide is None:
-        state.guide = await vectors_of(state.openai, GUIDE)
+    async with indexing:  # two first questions at once need one index
+        if state.guide is None:
+            state.guide = await vectors_of(state.openai, GUIDE)
     (asked,) = await vectors_of(state.openai, [question])
     scored = [(sum(map(mul, asked, vector)), text) for vector, text in zip(state.guide, GUIDE, strict=True)]
     return [text for _, text in sorted(scored, reverse=True)[:top]]
