@@ -313,7 +313,11 @@ PROVIDERS: tuple[Provider, ...] = (
         name="anthropic",
         otel="anthropic",
         label="Anthropic",
-        hosts=(r"api(-staging)?\.anthropic\.com",),
+        hosts=(
+            r"api(-staging)?\.anthropic\.com",
+            r"claude\.googleapis\.com",
+            r"aws-external-anthropic\.[\w-]+\.api\.aws",
+        ),
         routes=ROUTES,
     ),
 )

@@ -3,6 +3,7 @@
 Reference: https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.publishers.models
 """
 
+from dataclasses import replace
 from typing import Any
 
 from asgi_llmobs.providers import google
@@ -120,7 +121,7 @@ ANY_HOST: tuple[Route, ...] = (
     route("POST", r"/publishers/anthropic/models/count-tokens:rawPredict$", ANTHROPIC_COUNT),
     route("POST", r"/publishers/anthropic/models/[^/]+:(rawPredict|streamRawPredict)$", RAW_MESSAGES),
     route("POST", r"/publishers/[^/]+/models/[^/]+:(rawPredict|streamRawPredict)$", RAW_CHAT),
-    route("POST", r"/models/[^/]+:(predict|predictLongRunning)$", PREDICT),
+    route("POST", r"/publishers/[^/]+/models/[^/]+:(predict|predictLongRunning)$", PREDICT),
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -144,4 +145,6 @@ PROVIDERS: tuple[Provider, ...] = (
         ),
         routes=ROUTES,
     ),
+    # the Gemini API makes images and videos in Vertex AI's way; elsewhere the path may be TensorFlow Serving's
+    replace(google.PROVIDERS[0], routes=(route("POST", r"/models/[^/]+:(predict|predictLongRunning)$", PREDICT),)),
 )

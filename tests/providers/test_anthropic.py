@@ -201,6 +201,8 @@ def test_counting_tokens_is_no_usage(ask):
     ("url", "provider"),
     [
         ("https://api.anthropic.com/v1/messages?beta=true", "anthropic"),
+        ("https://aws-external-anthropic.us-east-1.api.aws/v1/messages", "anthropic"),
+        ("https://claude.googleapis.com/v1/projects/p/locations/l/anthropic/v1/messages", "anthropic"),
         ("https://gateway.test/anthropic/v1/messages", "unknown"),
         ("http://localhost:4000/v1/messages", "unknown"),
         ("https://bedrock-mantle.us-east-1.api.aws/anthropic/v1/messages", "aws_bedrock"),

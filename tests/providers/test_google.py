@@ -278,3 +278,9 @@ def test_the_copy_of_openai(ask):
 def test_what_is_not_recorded(recorded, method, path):
     """Caches, files, batches and lists of models are no LLM calls."""
     assert not recorded(method, "https://generativelanguage.googleapis.com" + path)
+
+
+def test_tensorflow_serving_is_no_llm(recorded):
+    """A path that other servers use too is believed only on Google's hosts."""
+    assert not recorded("POST", "http://localhost:8501/v1/models/half_plus_two:predict")
+    assert recorded("POST", "https://generativelanguage.googleapis.com/v1beta/models/veo-3.0:predictLongRunning")
