@@ -44,7 +44,7 @@ def framing_of(body: bytes, content_type: str) -> str:
         return "binary"
     start = body[:4096].removeprefix(BOM).lstrip()
     if not start:
-        return "other"
+        return "sse" if kind == "text/event-stream" else "other"
     if start.startswith(SSE_STARTS):
         return "sse"
     if start[:1] in (b"{", b"["):

@@ -23,6 +23,45 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinkin
 DETAIL_FIELDS = ("system_fingerprint", "citations", "search_results", "finish_details", "native_finish_reason")
 
 
+class CallPlaces:
+    """Which tool call a fragment belongs to: index, id or both may be missing, repeated or wrong."""
+
+    def __init__(self) -> None:
+        self.ids: list[str | None] = []  # of each call, in the order in which they began
+        self.names: list[str | None] = []
+        self.indexes: dict[int, int] = {}  # the call that is open under each index
+        self.places: dict[str, int] = {}  # of the calls whose id is known
+
+    def place(self, index: Any, identity: str | None, name: str | None) -> int:
+        """The place of the call that a fragment with these three belongs to."""
+        given = index if isinstance(index, int) and not isinstance(index, bool) else None
+        found = self.find(given, identity, name)
+        if found is None:
+            found = len(self.ids)
+            self.ids.append(None)
+            self.names.append(None)
+        if identity is not None and self.ids[found] is None:
+            self.ids[found] = identity
+            self.places[identity] = found
+        self.names[found] = self.names[found] or name
+        if given is not None:
+            self.indexes[given] = found
+        return found
+
+    def find(self, index: int | None, identity: str | None, name: str | None) -> int | None:
+        """The place of a call that has begun, ``None`` where a new one begins."""
+        if identity in self.places:
+            return self.places[identity]
+        last = len(self.ids) - 1 if self.ids else None
+        known = self.indexes.get(index) if index is not None else last
+        if known is None:
+            return last if identity is None and name is None else None
+        if name is None:  # an id that changes with every fragment says nothing where an index does
+            return known if identity is None or index is not None or self.ids[known] is None else None
+        same = self.names[known] in (None, name) and (identity is None or self.ids[known] is None)
+        return known if same and (index is not None or self.names[known] is None) else None
+
+
 class Choice:
     """One choice of an answer while it is put together."""
 
@@ -30,9 +69,7 @@ class Choice:
         self.reading = reading
         self.draft = Draft(reading)
         self.audio: list[str] = []
-        self.ids: dict[Hashable, str] = {}  # id of the tool call that is open at each index
-        self.open_call: Hashable = None
-        self.calls = 0
+        self.calls = CallPlaces()
 
     def take(self, choice: dict[str, Any], end: int) -> None:
         """Take in a whole choice or the next piece of it."""
@@ -99,24 +136,12 @@ class Choice:
             self.draft.seen(end)
 
     def tool_call(self, call: dict[str, Any], end: int) -> None:
-        """A whole tool call or the next fragment of one; index and id may both be missing."""
-        if not call:
-            return
-        function = obj(call.get("function")) or obj(call.get("custom")) or call
-        identity, name = named(call.get("id")), named(function.get("name"))
-        index = call.get("index")
-        if not isinstance(index, int) or isinstance(index, bool):
-            starts = identity is not None and identity != self.ids.get(self.open_call)
-            index = None if starts or (name and not is_stream(self.reading)) else self.open_call
-        elif identity and name and self.ids.get(index, identity) != identity:
-            index = None  # a second call under the index of the first
-        if index is None:
-            index = ("new", self.calls)
-        self.calls += 1
-        self.open_call = index
-        if identity:
-            self.ids.setdefault(index, identity)
-        self.call(index, function, identity, end)
+        """A whole tool call or the next fragment of one."""
+        if call:
+            function = obj(call.get("function")) or obj(call.get("custom")) or call
+            identity = named(call.get("id"))
+            place = self.calls.place(call.get("index"), identity, named(function.get("name")))
+            self.call(place, function, identity, end)
 
     def call(self, key: Hashable, function: dict[str, Any], identity: str | None, end: int) -> None:
         arguments = function.get("arguments", function.get("input"))
@@ -138,10 +163,16 @@ def media_block(part: Part, draft: Draft) -> Any:
 
 
 class Answer:
-    """All choices of an answer, with what stands beside them."""
+    """All choices of an answer, with what stands beside them.
 
-    def __init__(self, reading: Reading) -> None:
+    Args:
+        reading: What is filled in.
+        single: Whether one choice was asked for. Some servers count tokens, not choices, in the index of a stream.
+    """
+
+    def __init__(self, reading: Reading, *, single: bool) -> None:
         self.reading = reading
+        self.single = single
         self.choices: dict[int, Choice] = {}
         self.usage: dict[str, Any] = {}
 
@@ -164,9 +195,11 @@ class Answer:
             if data.get(name):
                 reading.details[name] = data[name]
         choices = data.get("choices")
-        for place, item in enumerate(choices if isinstance(choices, list) else [choices]):
+        items = choices if isinstance(choices, list) else [choices]
+        for place, item in enumerate(items):
             if isinstance(item, dict):
-                self.choice(item.get("index"), 0 if is_stream(reading) else place).take(item, end)
+                index = 0 if self.single and len(items) == 1 else item.get("index")
+                self.choice(index, 0 if is_stream(reading) else place).take(item, end)
                 self.note(item, data)
         if not choices:
             self.bare(data, end)
@@ -219,7 +252,7 @@ def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
 def read_chat(wire: Wire, reading: Reading) -> None:
     """A chat or text completion: its request, and the answer whole or as server-sent events."""
     body = chat_request(wire, reading)
-    answer = Answer(reading)
+    answer = Answer(reading, single=body.get("n") in (None, 1))
     if is_stream(reading):
         reading.ended = False
         for chunk in chunks(wire, reading):

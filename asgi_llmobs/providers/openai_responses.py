@@ -94,7 +94,7 @@ def take_item(item: dict[str, Any], draft: Draft, end: int, answered: frozenset[
         draft.write("reasoning", reasoning_of(item), end)
     elif kind in ("function_call", "custom_tool_call"):
         take_call(item, draft, end, named(item.get("name")))
-    elif kind in CLIENT_CALLS and named(item.get("call_id")) not in answered:
+    elif is_for_the_app(item, kind) and named(item.get("call_id")) not in answered:
         take_call(item, draft, end, kind)
     elif kind.endswith("_call") or kind == "mcp_list_tools":
         draft.reading.server_tools.append(kind)
@@ -102,6 +102,11 @@ def take_item(item: dict[str, Any], draft: Draft, end: int, answered: frozenset[
         if named(item.get("result")) and kind == "image_generation_call":
             mime_type = f"image/{named(item.get('output_format')) or 'png'}"
             draft.add(blob(item["result"], mime_type, "image"), end)
+
+
+def is_for_the_app(item: dict[str, Any], kind: str) -> bool:
+    """Whether a call of a built-in tool is for the app to run."""
+    return kind in CLIENT_CALLS or (kind == "tool_search_call" and item.get("execution") == "client")
 
 
 def take_call(item: dict[str, Any], draft: Draft, end: int, name: str | None) -> None:

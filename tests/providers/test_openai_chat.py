@@ -189,6 +189,22 @@ def fragments(*pieces: dict[str, Any]) -> list[dict[str, Any]]:
             {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}},
             {"index": 0, "id": "b", "function": {"name": "g", "arguments": "{}"}},
         ],
+        [  # the second call begins under the index of the first and goes on under its own
+            {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}},
+            {"index": 0, "id": "b", "function": {"name": "g", "arguments": "{"}},
+            {"index": 1, "function": {"arguments": "}"}},
+        ],
+        [  # an id of its own on every fragment
+            {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}},
+            {"index": 0, "id": "a2", "function": {"arguments": "1}"}},
+            {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}},
+        ],
+        [  # fragments of two calls mixed
+            {"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}},
+            {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{"}},
+            {"index": 0, "function": {"arguments": '{"x":1}'}},
+            {"index": 1, "function": {"arguments": "}"}},
+        ],
         [  # id and name repeated on every fragment
             {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}},
             {"index": 0, "id": "a", "function": {"name": "f", "arguments": "1}"}},
@@ -225,6 +241,22 @@ def test_legacy_function_call_and_refusal(ask: Ask, sse: Sse) -> None:
     assert called.tools[0]["name"] == "f"
     assert refused.refusal == "I can't"
     assert refused.text == ""
+
+
+def test_streamed_calls_without_ids(ask: Ask, sse: Sse) -> None:
+    """Calls that come whole, with neither id nor index, are told apart by their names."""
+    reading = ask(CHAT, {}, sse(*fragments(
+        {"function": {"name": "f", "arguments": "{}"}}, {"function": {"name": "f", "arguments": '{"x":2}'}},
+    )))
+
+    assert [(call["name"], call["arguments"]) for call in reading.tool_calls] == [("f", "{}"), ("f", '{"x":2}')]
+
+
+def test_index_of_tokens(ask: Ask, sse: Sse) -> None:
+    """Some servers count tokens in the index; where one choice was asked for there is one."""
+    reading = ask(CHAT, {}, sse(delta(1, content="a"), delta(2, content="b"), delta(3, "length", content="c")))
+
+    assert (reading.text, reading.finish_reasons) == ("abc", ["length"])
 
 
 def test_several_choices(ask: Ask, sse: Sse) -> None:
