@@ -154,7 +154,8 @@ class Database:
                 make_file(path)
             elif not os.path.exists(path):
                 raise StoreError(f"{path} does not exist")
-        engine = create_engine(url, poolclass=StaticPool if path is None else QueuePool, hide_parameters=True, connect_args=options)
+        pool = StaticPool if path is None else QueuePool
+        engine = create_engine(url, poolclass=pool, hide_parameters=True, connect_args=options)
         event.listen(engine, "connect", prepare_sqlite)
         event.listen(engine, "begin", begin_sqlite)
         return engine

@@ -1,4 +1,4 @@
-"""The schema: made where there is none, added to where it is older, refused where it is newer, one process at a time."""
+"""The schema: made where there is none, added to where it is older, refused where it is newer."""
 
 from sqlalchemy import Connection, inspect
 from sqlalchemy.schema import CreateColumn

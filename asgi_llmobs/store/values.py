@@ -34,17 +34,16 @@ def clean(text: Any) -> str | None:
     """*text* with NUL shown as ␀ and lone surrogates replaced."""
     if text is None:
         return None
-    if not isinstance(text, str):
-        text = str(text)
-    if "\0" in text:
-        text = text.replace("\0", "\u2400")
-    if text.isascii():
-        return text
+    found = text if isinstance(text, str) else str(text)
+    if "\0" in found:
+        found = found.replace("\0", "\u2400")
+    if found.isascii():
+        return found
     try:
-        text.encode()
+        found.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return found
 
 
 def bounded(text: str | None, length: int) -> str | None:
