@@ -193,7 +193,7 @@ class Pipeline:
             first_chunk_ns=since(exchange.chunk_clocks[0], base) if exchange.chunk_clocks else None,
             first_token_ns=first_token,
             last_chunk_ns=since(exchange.chunk_clocks[-1], base) if exchange.chunk_clocks else None,
-            chunks=len(exchange.chunk_clocks),
+            chunks=exchange.chunks,
             chunk_times=chunk_times(exchange.chunk_clocks, decoded.ends, base) if reading.stream else (),
             attempt=exchange.attempt,
             attempts=(attempt,),

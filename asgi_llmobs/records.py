@@ -285,6 +285,7 @@ class Span:
     input: str | None = None
     output: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    spread: bool = False  # its session, user and properties are meant for all spans of its trace that name none
 
     @property
     def end_ns(self) -> int | None:
@@ -398,6 +399,7 @@ class Exchange:
     response_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     response_chunks: list[bytes] = field(default_factory=list)
     chunk_clocks: list[int] = field(default_factory=list)
+    chunks: int = 0  # as they came; very many of them are put together
     response_size: int = 0
     response_truncated: bool = False
     response_sha256: str | None = None  # of the whole, where it was truncated on the way

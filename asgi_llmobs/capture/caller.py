@@ -17,6 +17,7 @@ LIBRARIES = tuple(
 )
 MAX_FRAMES = 200
 _theirs: dict[str, bool] = {}
+_short: dict[str, str] = {}
 
 
 def is_app(filename: str) -> bool:
@@ -47,5 +48,13 @@ def caller() -> str | None:
 
 
 def short(filename: str) -> str:
-    root = os.getcwd() + os.sep
-    return filename[len(root) :] if filename.startswith(root) else filename
+    known = _short.get(filename)
+    if known is None:
+        try:
+            root = os.getcwd() + os.sep
+        except OSError:  # the folder may be gone
+            return filename
+        known = filename[len(root) :] if filename.startswith(root) else filename
+        if len(_short) < 10_000:
+            _short[filename] = known
+    return known

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from asgi_llmobs.capture.outbound import Call, begin
+from asgi_llmobs.capture.call import Call
+from asgi_llmobs.capture.outbound import begin
 from asgi_llmobs.capture.recorder import Recorder
-from asgi_llmobs.capture.streams import NAMES, attach
+from asgi_llmobs.capture.streams import NAMES, attach, failed
 from asgi_llmobs.errors import UnsupportedClient
+from asgi_llmobs.safely import guarded
 
-__all__ = ["WatchedTransport", "instrument", "instrumented", "unwrap", "uninstrument", "wrap"]
+__all__ = ["WatchedTransport", "instrument", "instrument_for", "instrumented", "unwrap", "uninstrument", "wrap"]
 
 T = TypeVar("T")
 ORIGINAL = "__llmobs_original__"
@@ -33,28 +35,28 @@ class WatchedTransport:
 
     def handle_request(self, request: Any) -> Any:
         """Send one request and watch its response."""
-        inner = self.inner or self._default(request, "HTTPTransport")
+        inner = self._default(request, "HTTPTransport") if self.inner is None else self.inner
         call: Call | None = begin(request, self.recorder)
         if call is None:
             return inner.handle_request(request)
         try:
             response = inner.handle_request(request)
         except BaseException as error:
-            call.fail(error)
+            failed(call, error)
             raise
         attach(response, call, is_async=False)
         return response
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request and watch its response."""
-        inner = self.inner or self._default(request, "AsyncHTTPTransport")
+        inner = self._default(request, "AsyncHTTPTransport") if self.inner is None else self.inner
         call: Call | None = begin(request, self.recorder)
         if call is None:
             return await inner.handle_async_request(request)
         try:
             response = await inner.handle_async_request(request)
         except BaseException as error:
-            call.fail(error)
+            failed(call, error)
             raise
         attach(response, call, is_async=True)
         return response
@@ -193,6 +195,7 @@ def unwrap(client: T) -> T:
     return client
 
 
+@guarded("client")
 def own_recorder(client: Any) -> Recorder | None:
     transport = getattr(client, "_transport", None)
     return transport.recorder if isinstance(transport, WatchedTransport) else None
@@ -209,14 +212,15 @@ def watch_send(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             response = original(self, request, stream=True, **options)
         except BaseException as error:
-            call.fail(error)
+            failed(call, error)
             raise
         attach(response, call, is_async=False)
         if stream:
             return response
         try:
             response.read()
-        except BaseException:
+        except BaseException as error:
+            failed(call, error)
             response.close()
             raise
         return response
@@ -236,14 +240,15 @@ def watch_async_send(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             response = await original(self, request, stream=True, **options)
         except BaseException as error:
-            call.fail(error)
+            failed(call, error)
             raise
         attach(response, call, is_async=True)
         if stream:
             return response
         try:
             await response.aread()
-        except BaseException:
+        except BaseException as error:
+            failed(call, error)
             await response.aclose()
             raise
         return response
@@ -253,6 +258,7 @@ def watch_async_send(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _instrumented: set[str] = set()
+_ours: dict[type[Any], Any] = {}  # what we put in place of each class's send
 
 
 def instrument() -> None:
@@ -264,8 +270,14 @@ def instrument() -> None:
         _instrumented.add(name)
         # httpx2 can stand in for httpx under its name: one class, watched once
         if not hasattr(module.Client.send, ORIGINAL):
-            module.Client.send = watch_send(module.Client.send)
-            module.AsyncClient.send = watch_async_send(module.AsyncClient.send)
+            module.Client.send = _ours[module.Client] = watch_send(module.Client.send)
+            module.AsyncClient.send = _ours[module.AsyncClient] = watch_async_send(module.AsyncClient.send)
+
+
+def instrument_for(recorder: Recorder) -> None:
+    """Watch every client where *recorder* is meant to; called again and again, for what was imported since."""
+    if recorder.active and recorder.config.instrument == "auto":
+        instrument()
 
 
 def instrumented() -> bool:
@@ -275,10 +287,8 @@ def instrumented() -> bool:
 
 def uninstrument() -> None:
     """Put the original methods back; where somebody else has patched on top of ours, theirs stays."""
-    for name in list(_instrumented):
-        module = sys.modules[name]
-        for owner in (module.Client, module.AsyncClient):
-            original = owner.__dict__["send"].__dict__.get(ORIGINAL)
-            if original is not None:
-                owner.send = original
-        _instrumented.discard(name)
+    for owner, ours in list(_ours.items()):
+        if owner.__dict__.get("send") is ours:
+            owner.send = getattr(ours, ORIGINAL)
+            del _ours[owner]
+    _instrumented.clear()

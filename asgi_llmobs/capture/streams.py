@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from asgi_llmobs.safely import safely
+from asgi_llmobs.safely import guarded, report, safely
 
-__all__ = ["Family", "Watch", "attach", "families", "family_of"]
+__all__ = ["Family", "Watch", "attach", "families", "family_of", "unwatched"]
 
 NAMES = ("httpx", "httpx2")
 
 
 class Watch(Protocol):
     """What a stream tells: implemented by :class:`asgi_llmobs.capture.outbound.Call`."""
+
+    done: bool
 
     def sent(self, data: bytes) -> None: ...
     def resend(self) -> None: ...
@@ -26,6 +28,24 @@ class Watch(Protocol):
     def fail(self, error: BaseException) -> None: ...
     def closed(self) -> None: ...
     def read_already(self, content: bytes) -> None: ...
+
+
+@guarded("end of call")
+def ended(call: Watch) -> None:
+    """The body has come in whole."""
+    call.finish(eof=True)
+
+
+@guarded("failed call")
+def failed(call: Watch, error: BaseException) -> None:
+    """Reading the body ended with *error*."""
+    call.fail(error)
+
+
+@guarded("closed call")
+def closed(call: Watch) -> None:
+    """The body is read no further."""
+    call.closed()
 
 
 class SyncChunks:
@@ -44,15 +64,15 @@ class SyncChunks:
         try:
             chunk = next(self._inner)
         except StopIteration:
-            self._call.finish(eof=True)
+            ended(self._call)
             raise
         except BaseException as error:
-            self._call.fail(error)
+            failed(self._call, error)
             raise
         try:
             self._call.received(chunk)
-        except Exception:  # noqa: BLE001, S110 - hot path: a guard object would cost more than the work
-            pass
+        except Exception as error:  # noqa: BLE001 - hot path: a guard object would cost more than the work
+            report("chunk", error)
         return chunk
 
     def close(self) -> None:
@@ -77,15 +97,15 @@ class AsyncChunks:
         try:
             chunk = await self._inner.__anext__()
         except StopAsyncIteration:
-            self._call.finish(eof=True)
+            ended(self._call)
             raise
         except BaseException as error:
-            self._call.fail(error)
+            failed(self._call, error)
             raise
         try:
             self._call.received(chunk)
-        except Exception:  # noqa: BLE001, S110 - hot path: a guard object would cost more than the work
-            pass
+        except Exception as error:  # noqa: BLE001 - hot path: a guard object would cost more than the work
+            report("chunk", error)
         return chunk
 
 
@@ -118,62 +138,67 @@ class Family(NamedTuple):
         return self.request(stream, call)
 
 
+class Shell:
+    """Around a stream of the app: has the attributes of that one."""
+
+    def __init__(self, inner: Any, call: Watch) -> None:
+        self._llmobs_inner = inner
+        self._llmobs_call = call
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_llmobs_inner", "_llmobs_call"):
+            raise AttributeError(name)
+        return getattr(self._llmobs_inner, name)
+
+
 def make_family(module: ModuleType) -> Family:
-    class Shell:
-        def __init__(self, inner: Any, call: Watch) -> None:
-            self._inner = inner
-            self._call = call
-
-        def __getattr__(self, name: str) -> Any:
-            if name in ("_inner", "_call"):
-                raise AttributeError(name)
-            return getattr(self._inner, name)
-
     class ResponseShell(Shell):
         def __del__(self) -> None:
-            call = self.__dict__.get("_call")
+            call = self.__dict__.get("_llmobs_call")
             if call is not None and not call.done:
                 with safely("collected"):
                     call.finish("abandoned")
 
     class SyncResponse(ResponseShell, module.SyncByteStream):  # type: ignore[misc, name-defined]
         def __iter__(self) -> Iterator[bytes]:
-            return SyncChunks(iter(self._inner), self._call)
+            return SyncChunks(iter(self._llmobs_inner), self._llmobs_call)
 
         def close(self) -> None:
-            self._call.closed()
-            self._inner.close()
+            closed(self._llmobs_call)
+            self._llmobs_inner.close()
 
     class AsyncResponse(ResponseShell, module.AsyncByteStream):  # type: ignore[misc, name-defined]
         def __aiter__(self) -> AsyncIterator[bytes]:
-            inner = self._inner.__aiter__()
-            return (AsyncGeneratorChunks if hasattr(inner, "asend") else AsyncChunks)(inner, self._call)
+            inner = self._llmobs_inner.__aiter__()
+            return (AsyncGeneratorChunks if hasattr(inner, "asend") else AsyncChunks)(inner, self._llmobs_call)
 
         async def aclose(self) -> None:
-            self._call.closed()
-            await self._inner.aclose()
+            closed(self._llmobs_call)
+            await self._llmobs_inner.aclose()
 
     class SyncRequest(Shell, module.SyncByteStream):  # type: ignore[misc, name-defined]
         def __iter__(self) -> Iterator[bytes]:
-            self._call.resend()
-            for chunk in self._inner:
+            with safely("request body"):
+                self._llmobs_call.resend()
+            for chunk in self._llmobs_inner:
                 with safely("request body"):
-                    self._call.sent(chunk)
+                    self._llmobs_call.sent(chunk)
                 yield chunk
 
         def close(self) -> None:
-            self._inner.close()
+            self._llmobs_inner.close()
 
     class AsyncRequest(Shell, module.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            self._call.resend()
-            async for chunk in self._inner:
+            with safely("request body"):
+                self._llmobs_call.resend()
+            async for chunk in self._llmobs_inner:
                 with safely("request body"):
-                    self._call.sent(chunk)
+                    self._llmobs_call.sent(chunk)
                 yield chunk
 
         async def aclose(self) -> None:
-            await self._inner.aclose()
+            await self._llmobs_inner.aclose()
 
     class BothRequest(SyncRequest, AsyncRequest):
         pass
@@ -205,14 +230,32 @@ def family_of(thing: Any) -> Family:
     raise TypeError(f"{type(thing).__name__} belongs neither to httpx nor to httpx2")
 
 
+def unwatched(stream: Any) -> Any:
+    """The request body stream of the app, where an earlier attempt put ours around it."""
+    while isinstance(stream, Shell):
+        stream = stream._llmobs_inner
+    return stream
+
+
 def attach(response: Any, call: Watch, *, is_async: bool) -> None:
     """Watch a response from here on. One that was read already (mocks, caches) is finished at once."""
     with safely("attach"):
-        call.answered(response.status_code, list(response.headers.raw))
-        content = getattr(response, "_content", None)
-        if content is not None or response.is_closed:
-            call.read_already(content or b"")
-            return
-        family = family_of(response)
-        shell = family.async_response if is_async else family.sync_response
+        watch(response, call, is_async=is_async)
+        return
+    with safely("attach"):  # ours has failed: what is known by now is recorded
+        call.finish("abandoned")
+
+
+def watch(response: Any, call: Watch, *, is_async: bool) -> None:
+    call.answered(response.status_code, list(response.headers.raw))
+    content = getattr(response, "_content", None)
+    if content is not None or response.is_closed:
+        call.read_already(content or b"")
+        return
+    family = family_of(response)
+    shell = family.async_response if is_async else family.sync_response
+    wanted = family.module.AsyncByteStream if is_async else family.module.SyncByteStream
+    if isinstance(response.stream, wanted):
         response.stream = shell(response.stream, call)
+    else:
+        call.finish("abandoned")  # the client will refuse this response, and is to do it as ever
