@@ -33,14 +33,19 @@ ANSWER_MODEL = "claude-haiku-4-5"
 fake = FakeProvider(delay=0.12, first_token_delay=0.18, chunk_delay=0.015)
 
 
+def settings(key: str, url: str) -> dict[str, Any]:
+    """How an SDK finds its provider: by itself where there is a key, else at the fake one's address."""
+    return {} if os.environ.get(key) else {"api_key": "none", "base_url": url}
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Make the two SDK clients, as any app does."""
     with ExitStack() as stack:
-        keys = [bool(os.environ.get(name)) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")]
-        url = "" if all(keys) else stack.enter_context(fake.serve())
-        app.state.openai = openai.AsyncOpenAI(**{} if keys[0] else {"api_key": "none", "base_url": f"{url}/v1"})
-        app.state.anthropic = anthropic.AsyncAnthropic(**{} if keys[1] else {"api_key": "none", "base_url": url})
+        has_keys = all(os.environ.get(name) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"))
+        url = "" if has_keys else stack.enter_context(fake.serve())
+        app.state.openai = openai.AsyncOpenAI(**settings("OPENAI_API_KEY", f"{url}/v1"))
+        app.state.anthropic = anthropic.AsyncAnthropic(**settings("ANTHROPIC_API_KEY", url))
         app.state.guide = None
         yield
         await app.state.openai.close()

@@ -102,7 +102,7 @@ PUBLIC = {
     "LLMObs": [name for name, _ in inspect.getmembers(asgi_llmobs.LLMObs) if not name.startswith("_")],
 }
 # parts that other parts of the engine call; a user has no reason to
-INTERNAL = {"database", "default_admin", "reset_after_fork", "start", "store"}
+INTERNAL = {"after_fork", "before_fork", "database", "default_admin", "start", "store"}
 
 
 @pytest.mark.parametrize("where", PUBLIC)
