@@ -1,6 +1,9 @@
 """Every option in one table: name, default and help; environment variables, docs and command line derive from it."""
 
+import ipaddress
+import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -8,7 +11,7 @@ from urllib.parse import urlsplit
 
 from asgi_llmobs.errors import ConfigError
 
-__all__ = ["Config", "OPTIONS", "Option", "data_dir_of", "environment_name", "truthy"]
+__all__ = ["Config", "OPTIONS", "Option", "data_dir_of", "environment_name", "network_of", "truthy"]
 
 FALSE_WORDS = {"", "0", "false", "no", "off"}
 TRUE_WORDS = {"1", "true", "yes", "on"}
@@ -18,6 +21,14 @@ MEMORY = "sqlite://"
 def truthy(value: str | None) -> bool:
     """Whether the text of an environment variable means yes."""
     return value is not None and value.strip().lower() not in FALSE_WORDS
+
+
+def network_of(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """The network that an address, or an address with a prefix length, stands for; ``None`` where it is neither."""
+    try:
+        return ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        return None
 
 
 def option(default: Any, help_text: str, *, env: str | None = None, parse: str = "text") -> Any:
@@ -85,11 +96,15 @@ class Config:
         for name, allowed in (("capture", ("full", "metadata", "off")), ("instrument", ("auto", "off"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(name, f"{getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        if not self.project or not str(self.project).strip() or len(str(self.project)) > 200:
+        for name in ("enabled", "trace_header", "estimate_tokens"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(name, f"{getattr(self, name)!r} is neither True nor False")
+        project: Any = self.project
+        if not isinstance(project, str) or not project.strip() or len(project) > 200:
             raise ConfigError("project", "give a name of 1 to 200 characters")
         sample: Any = self.sample
         if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 <= sample <= 1:
-            raise ConfigError("sample", f"{self.sample!r} is not a share between 0.0 and 1.0")
+            raise ConfigError("sample", f"{sample!r} is not a share between 0.0 and 1.0")
         for name in ("max_body", "buffer_bytes"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1024:
@@ -98,10 +113,30 @@ class Config:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise ConfigError(name, f"give a callable or None, not {type(value).__name__}")
-        if self.admin:
-            if not self.admin.startswith("/") or self.admin.rstrip("/") == "" or "//" in self.admin:
-                raise ConfigError("admin", f"{self.admin!r} is not a path such as /_llmobs; None switches it off")
+        for name in ("service", "release", "retention"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(name, f"give a text or None, not {type(value).__name__}")
+        self._check_admin()
+        self._check_trust()
         self._check_store()
+
+    def _check_admin(self) -> None:
+        path: Any = self.admin
+        if path and (not isinstance(path, str) or not path.startswith("/") or not path.strip("/") or "//" in path):
+            raise ConfigError("admin", f"{path!r} is not a path such as /_llmobs; None switches it off")
+
+    def _check_trust(self) -> None:
+        rule = self.trust_inbound
+        if isinstance(rule, bool):
+            return
+        if isinstance(rule, str) or not isinstance(rule, Sequence):
+            raise ConfigError("trust_inbound", "give True, False or a list of addresses and networks")
+        entries: Sequence[Any] = rule
+        for entry in entries:
+            # a name is what some servers and test clients give for an address; a mistyped network is not a name
+            if not isinstance(entry, str) or network_of(entry) is None and not re.fullmatch(r"[A-Za-z][\w.-]*", entry):
+                raise ConfigError("trust_inbound", f"{entry!r} is no address or network; write 10.0.0.0/8 or ::1")
 
     def _check_store(self) -> None:
         if self.store is None:
@@ -163,8 +198,11 @@ class Option:
             raise ConfigError(self.name, f"{self.env}={text!r} is neither true nor false")
         if self.parse in ("int", "float"):
             try:
-                return int(text) if self.parse == "int" else float(text)
-            except ValueError:
+                number = int(text) if self.parse == "int" else float(text)
+                if math.isfinite(number):
+                    return number
+                raise ValueError
+            except (ValueError, OverflowError):
                 raise ConfigError(self.name, f"{self.env}={text!r} is not a number") from None
         if self.parse == "trust":
             if text.lower() in FALSE_WORDS | TRUE_WORDS:

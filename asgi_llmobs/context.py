@@ -2,10 +2,12 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from asgi_llmobs.records import Span
 
 __all__ = ["Place", "Trace", "current_place", "new_span_id", "new_trace_id", "place", "suppress", "suppressed"]
 
@@ -36,44 +38,44 @@ class Trace:
     """What all spans below one root share. One object for the whole request; ``annotate`` changes it in place."""
 
     __slots__ = (
+        "client_gone",
         "ended_clock_ns",
         "id",
-        "client_gone",
-        "inbound_traceparent",
+        "late",
         "name",
         "project",
         "properties",
         "recorder",
         "root",
         "root_told",
-        "route_of",
         "sampled",
         "session_id",
         "session_name",
         "session_path",
         "spans",
+        "told",
         "truncated",
         "user_id",
     )
 
-    def __init__(self, trace_id: str, project: str) -> None:
+    def __init__(self, trace_id: str, project: str, recorder: Any = None) -> None:
         self.id = trace_id
         self.project = project
+        self.recorder = recorder  # of the engine that this trace belongs to
         self.session_id: str | None = None
         self.session_name: str | None = None
         self.session_path: str | None = None
         self.user_id: str | None = None
+        self.name: str | None = None
         self.properties: dict[str, str] = {}
-        self.spans = 0  # recorded below the root
+        self.spans = 0  # admitted below the root
         self.truncated = 0
         self.sampled = True
         self.ended_clock_ns: int | None = None
-        self.route_of: Any = None  # callable that gives the route template, known only after routing
-        self.root: Any = None  # callable that gives the root span as it stands, while it is open
+        self.root: Callable[[], Span] | None = None  # gives the root span as it stands, while it is open
         self.root_told = False
-        self.name: str | None = None
-        self.inbound_traceparent: str | None = None
-        self.recorder: Any = None  # of the engine that this trace belongs to
+        self.told = False  # a span of it was recorded already
+        self.late = False  # annotated after that
         self.client_gone = False
 
     def admit(self) -> bool:
@@ -82,9 +84,24 @@ class Trace:
             return False
         if self.spans >= MAX_SPANS:
             self.truncated += 1
+            if self.recorder is not None:
+                self.recorder.refuse("trace full")
             return False
         self.spans += 1
+        if self.spans == 1:
+            self.first()
         return True
+
+    def first(self) -> None:
+        """The first span below the root starts."""
+
+    def route(self) -> str | None:
+        """The template of the route that the incoming request took."""
+        return None
+
+    def open_root(self) -> Span | None:
+        """The root span as it stands; ``None`` where there is none or it has ended."""
+        return None if self.root is None else self.root()
 
     def over(self) -> bool:
         """Whether the root ended so long ago that what starts now is no longer part of it."""

@@ -1,10 +1,13 @@
 """The one line that a user adds: ``app.add_middleware(LLMObsMiddleware)``."""
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
-from asgi_llmobs.capture.clients import instrument
+from asgi_llmobs.capture.clients import instrument_for
 from asgi_llmobs.capture.incoming import MARKER, watch
+from asgi_llmobs.capture.recorder import effective
 from asgi_llmobs.runtime import LLMObs, current_engine
 from asgi_llmobs.safely import safely
 
@@ -17,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UNSET: Any = object()
+STOP_SECONDS = 4.0  # of a graceful stop, until which everything that is finished should be stored
 
 
 class LLMObsMiddleware:
@@ -32,7 +36,7 @@ class LLMObsMiddleware:
         ConfigError: An option is unknown or its value cannot work.
     """
 
-    def __init__(self, app: App, *, obs: LLMObs | None = None, admin: str | None = UNSET, **options: Any) -> None:
+    def __init__(self, app: App, /, *, obs: LLMObs | None = None, admin: str | None = UNSET, **options: Any) -> None:
         self.app = app
         if admin is not UNSET and obs is None:
             options["admin"] = admin
@@ -42,6 +46,8 @@ class LLMObsMiddleware:
         self.obs = obs
         path = obs.config.admin if admin is UNSET else admin
         self._admin_path = path.rstrip("/") if path else None
+        # an encoded slash after the prefix is no slash: the path as it was sent must have it too
+        self._admin_sent = re.compile(re.escape(quote(self._admin_path or "").encode()) + rb"(?=[/?]|$)")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection; types we do not know pass untouched."""
@@ -50,15 +56,18 @@ class LLMObsMiddleware:
             if MARKER in scope:
                 await self.app(scope, receive, send)
                 return
-            if self._admin_path is not None and kind == "http":
-                inner = self._admin_scope(scope)
-                if inner is not None:
-                    await self._serve_admin(inner, receive, send)
-                    return
-            scope[MARKER] = True
-            if self.obs.config.instrument == "auto" and self.obs.recorder.active:
-                instrument()
-            await watch(self.app, scope, receive, send, self.obs.recorder)
+            recorder = self.obs.recorder
+            inner: Scope | None = None
+            with safely("arrival"):
+                if kind == "http":
+                    inner = self._admin_scope(scope)
+                scope[MARKER] = True
+                recorder = effective(recorder)
+                instrument_for(recorder)
+            if inner is not None:
+                await self._serve_admin(inner, receive, send)
+            else:
+                await watch(self.app, scope, receive, send, recorder)
         elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
@@ -69,17 +78,21 @@ class LLMObsMiddleware:
 
         Some servers put ``root_path`` into ``path``, others do not; the admin always gets it in.
         """
-        path, root = scope.get("path", ""), scope.get("root_path", "")
-        prefix = self._admin_path
-        assert prefix is not None
+        path, prefix = scope.get("path", ""), self._admin_path
+        if prefix is None or prefix not in path:
+            return None
+        root = scope.get("root_path", "").rstrip("/")
         if root and path.startswith(root + "/"):
             path = path[len(root) :]
         if not path.startswith(prefix) or path[len(prefix) : len(prefix) + 1] not in ("", "/"):
             return None
+        sent = scope.get("raw_path")
+        if sent and not self._admin_sent.search(sent):
+            return None
         return {**scope, "root_path": root + prefix, "path": root + path, MARKER: True}
 
     async def _serve_admin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        import anyio.to_thread  # noqa: PLC0415 - not needed before the admin is opened
+        import anyio.to_thread  # not needed before the admin is opened
 
         # the first time loads templates and database drivers: not on the event loop
         admin = await anyio.to_thread.run_sync(self.obs.default_admin, limiter=anyio.CapacityLimiter(1))
@@ -90,14 +103,14 @@ class LLMObsMiddleware:
             self.obs.start()
 
         async def watched_send(message: Message) -> None:
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                await self._stop()
+            if message.get("type") in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                with safely("stop"):
+                    await self._stop()
             await send(message)
 
         await self.app(scope, receive, watched_send)
 
     async def _stop(self) -> None:
-        import anyio.to_thread  # noqa: PLC0415 - as above
+        import anyio.to_thread  # as above
 
-        with safely("stop"):
-            await anyio.to_thread.run_sync(self.obs.close, limiter=anyio.CapacityLimiter(1))
+        await anyio.to_thread.run_sync(self.obs.close, STOP_SECONDS, limiter=anyio.CapacityLimiter(1))

@@ -4,13 +4,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from asgi_llmobs.capture import clients, recorder
+from asgi_llmobs.capture import clients, outbound, recorder
 from asgi_llmobs.config import MEMORY, Config
 from asgi_llmobs.context import reseed
 from asgi_llmobs.pipeline import Pipeline
-from asgi_llmobs.safely import failures, safely
+from asgi_llmobs.safely import failures, reset_after_fork, safely
 from asgi_llmobs.spool import MemorySpool
 from asgi_llmobs.writer import Sink, Writer
 
@@ -59,6 +60,8 @@ class LLMObs:
         self._database: Any = None
         self._admin: Any = None
         self._lock = threading.Lock()
+        self._admin_lock = threading.Lock()
+        self._held = False
         self.spool = MemorySpool(self.config.buffer_bytes)
         self.pipeline = Pipeline(self.config, Prices(self.config), self._resource)
         self.writer = Writer(self.spool, self.pipeline, self._open_sinks)
@@ -66,8 +69,7 @@ class LLMObs:
         self.recorder = recorder.Recorder(self.config, self.spool)
         _engines.add(self)
         make_current(self)
-        if self.recorder.active and self.config.instrument == "auto":
-            clients.instrument()
+        clients.instrument_for(self.recorder)
 
     def _resource(self) -> Mapping[str, Any]:
         return {"service": self.config.service, "release": self.config.release, **recorder.origin()}
@@ -100,8 +102,7 @@ class LLMObs:
         """Start the writer. Nobody has to: the first finished call does it."""
         if self.config.enabled:
             self.writer.start()
-            if self.config.instrument == "auto" and self.recorder.active:
-                clients.instrument()
+            clients.instrument_for(self.recorder)
 
     def wrap(self, client: T) -> T:
         """Watch one client: httpx or httpx2, sync or async, or an SDK object that holds one.
@@ -145,9 +146,10 @@ class LLMObs:
 
     def default_admin(self) -> Any:
         """The admin that the middleware serves; made once."""
-        if self._admin is None:
-            self._admin = self.admin()
-        return self._admin
+        with self._admin_lock:
+            if self._admin is None:
+                self._admin = self.admin()
+            return self._admin
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything captured so far is stored.
@@ -166,10 +168,14 @@ class LLMObs:
 
         return await anyio.to_thread.run_sync(self.writer.flush, timeout, limiter=anyio.CapacityLimiter(1))
 
-    def close(self) -> None:
-        """Flush, end the writer and close the database. A later call starts it again."""
+    def close(self, timeout: float = 2.0) -> None:
+        """Flush, end the writer and close the database. A later call starts it again.
+
+        Args:
+            timeout: Seconds that the flush may take at most.
+        """
         with safely("close"):
-            self.writer.close()
+            self.writer.close(timeout)
             if self._database is not None and self.store != MEMORY:
                 self._database.dispose()
 
@@ -178,9 +184,23 @@ class LLMObs:
         counters = self.spool.counters()
         return Stats(*counters, failures(), self.writer.last_error, self.writer.cpu_ns)
 
-    def reset_after_fork(self) -> None:
-        """A forked child gets its own queue, thread and connections."""
-        self._lock = threading.Lock()
+    def before_fork(self) -> None:
+        """Hold the writer still and close the database file.
+
+        SQLite must not be carried over a fork: a child would inherit its mutexes, maybe locked, and its notes of file
+        locks that only the parent holds.
+        """
+        self._held = self.writer.pause()
+        if self._database is not None and self.store != MEMORY:
+            self._database.dispose()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let the writer go on; a child gets its own queue, thread and connections."""
+        if not child:
+            if self._held:
+                self.writer.resume()
+            return
+        self._lock, self._admin_lock = threading.Lock(), threading.Lock()
         self.spool.reset_after_fork()
         self.writer.reset_after_fork()
         if self._database is not None:
@@ -221,14 +241,28 @@ def current_engine(make: Callable[[], LLMObs] | None = None) -> LLMObs | None:
     return _current
 
 
-def after_fork() -> None:
-    reseed()
+def before_fork() -> None:
     for engine in list(_engines):
-        engine.reset_after_fork()
+        with safely("fork"):
+            engine.before_fork()
+
+
+def after_fork(*, child: bool) -> None:
+    if child:
+        reseed()
+        reset_after_fork()
+        outbound.retries.reset_after_fork()
+    for engine in list(_engines):
+        with safely("fork"):
+            engine.after_fork(child=child)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=after_fork)
+    os.register_at_fork(
+        before=before_fork,
+        after_in_parent=partial(after_fork, child=False),
+        after_in_child=partial(after_fork, child=True),
+    )
 
 
 def wrap(client: T) -> T:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["failures", "guarded", "report", "safely"]
+__all__ = ["failures", "guarded", "message_of", "report", "reset_after_fork", "safely"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +25,14 @@ _lock = threading.Lock()
 def failures() -> dict[str, int]:
     """How often each part of ours failed inside the host, by the name of the part."""
     return dict(_counts)
+
+
+def reset_after_fork() -> None:
+    """A forked child counts for itself, and no thread of it can hold the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _counts.clear()
+    _last_logged.clear()
 
 
 def report(where: str, error: BaseException) -> None:
@@ -43,10 +51,23 @@ def report(where: str, error: BaseException) -> None:
             trace = trace.tb_next
         place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
         # the message of an exception may quote a prompt or a key: the type and the place say enough
-        logger.warning("asgi_llmobs: %s failed (%s at %s), %d so far; the app is not affected", where,
-                       type(error).__name__, place, count)
+        logger.warning(
+            "asgi_llmobs: %s failed (%s at %s), %d so far; the app is not affected",
+            where,
+            type(error).__name__,
+            place,
+            count,
+        )
     except Exception:  # noqa: BLE001, S110 - a logging handler of the host may itself be broken
         pass
+
+
+def message_of(error: BaseException) -> str:
+    """The text of an exception of the host, at most 2,000 characters; its ``__str__`` may itself fail."""
+    try:
+        return str(error)[:2_000]
+    except Exception as failure:  # noqa: BLE001 - what is wrong with an exception of the app is not ours
+        return f"[{type(failure).__name__} in its text]"
 
 
 class safely:  # noqa: N801 - reads as a word: ``with safely("close")``

@@ -35,6 +35,9 @@ class Spool(Protocol):
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span. Never blocks, never raises for lack of room: drops and counts."""
 
+    def refuse(self, reason: str) -> None:
+        """Something happened that is not taken over at all: count it as dropped for this *reason*."""
+
     def take(self, limit: int) -> Sequence[Entry]:
         """Up to *limit* entries, oldest first. They stay spooled until :meth:`done`."""
 
@@ -155,9 +158,16 @@ class MemorySpool:
                 found.append(entry)
         return found
 
+    def refuse(self, reason: str) -> None:
+        """Count something as captured and dropped for this *reason*."""
+        with self._lock:
+            self._captured += 1
+            self._dropped[reason] += 1
+
     def empty(self) -> bool:
         """Whether nothing waits."""
-        return not self._waiting and not self._taken
+        with self._lock:
+            return not self._waiting and not self._taken
 
     def reset_after_fork(self) -> None:
         """A forked child starts with nothing: what waited belongs to the parent."""

@@ -4,34 +4,37 @@ import contextvars
 import functools
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
+from asgi_llmobs.capture.call import outcome_of
 from asgi_llmobs.capture.caller import caller
-from asgi_llmobs.capture.clients import instrument
-from asgi_llmobs.capture.outbound import outcome_of
-from asgi_llmobs.capture.recorder import Recorder, active_recorder
-from asgi_llmobs.capture.serialize import as_text
+from asgi_llmobs.capture.clients import instrument_for
+from asgi_llmobs.capture.recorder import Recorder, active_recorder, otel_parent
+from asgi_llmobs.capture.serialize import Items, as_text
 from asgi_llmobs.context import Place, Trace, current_place, new_span_id, place
 from asgi_llmobs.records import Kind, Outcome, Span
-from asgi_llmobs.safely import safely
+from asgi_llmobs.safely import message_of, safely
 
 __all__ = ["Current", "OpenSpan", "annotate", "current", "current_trace_id", "observe", "propagate", "span", "trace"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F")
 CUSTOM_KINDS = frozenset(
     {"span", "agent", "chain", "tool", "retriever", "embedding", "reranker", "guardrail", "evaluator", "prompt", "llm"}
 )
-MAX_COLLECTED = 1_000
 
 
 def kind_named(kind: str) -> Kind:
     if kind not in CUSTOM_KINDS:
         raise ValueError(f"kind={kind!r} is none of {', '.join(sorted(CUSTOM_KINDS))}")
     return Kind(kind)
+
+
+def short(value: Any) -> str | None:
+    return None if value is None else str(value)[:1_000]
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
@@ -41,7 +44,7 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
 class OpenSpan:
     """A span under way. ``input``, ``output`` and ``name`` may be set until it ends; properties with ``set``.
 
-    Usable with ``with`` and ``async with``; it never swallows an exception.
+    Usable with ``with`` and ``async with``, once; it never swallows an exception.
     """
 
     def __init__(
@@ -57,43 +60,57 @@ class OpenSpan:
         self.input = input
         self.output: Any = None
         self._kind = kind
-        self._own = texts(properties or {})
+        self._properties = properties or {}
         self._new_trace = new_trace
         self._place: Place | None = None
         self._recorder: Recorder | None = None
         self._parent_id: str | None = None
         self._before: Place | None = None
         self._caller: str | None = None
+        self._input_text: tuple[Any, str | None] = (None, None)
         self._start = self._clock = 0
-        self._done = False
+        self._is_root = self._recorded = self._done = False
 
     def begin(self) -> "OpenSpan":
         """Start the clock and take a place in the trace; not yet the current one."""
-        instrument()
-        here = None if self._new_trace else current_place()
-        self._recorder = active_recorder(here.trace if here is not None else None)
-        if self._recorder is None:
+        around = current_place()
+        recorder = active_recorder(around.trace if around is not None else None)
+        if recorder is None:
             return self
-        self._caller = caller()
-        shared = here.trace if here is not None else self._recorder.new_trace()
-        self._parent_id = here.span_id if here is not None else None
-        inherited = here.properties if here is not None else {}
-        if shared.admit():
-            self._place = Place(shared, new_span_id(), {**inherited, **self._own})
-            if here is None:
-                shared.root = self._running
+        self._recorder = recorder
+        instrument_for(recorder)
+        own = texts(self._properties)
+        here = None if self._new_trace else around
+        if here is None:
+            joined = otel_parent() if around is None else None
+            self._begin_trace(recorder.new_trace(joined[0] if joined else None), own)
+        elif here.trace.admit():
+            self._recorded = True
+            self._parent_id = here.span_id
+            self._place = Place(here.trace, new_span_id(), {**here.properties, **own})
+        if self._recorded:
+            self._caller = caller()
+            self._input_text = self.input, self._text(self.input)  # now: the app may change it while it works on it
         self._start, self._clock = time.time_ns(), time.monotonic_ns()
         return self
+
+    def _begin_trace(self, shared: Trace, own: dict[str, str]) -> None:
+        # where the trace is not sampled it is the place all the same: what happens inside is not sampled either
+        self._place = Place(shared, new_span_id(), own)
+        self._is_root = True
+        self._recorded = shared.admit()
+        if self._recorded:
+            shared.root = self._running
 
     @property
     def id(self) -> str | None:
         """Its span id; ``None`` where nothing is recorded."""
-        return self._place.span_id if self._place is not None else None
+        return self._place.span_id if self._place is not None and self._recorded else None
 
     @property
     def trace_id(self) -> str | None:
         """Its trace id; ``None`` where nothing is recorded."""
-        return self._place.trace.id if self._place is not None else None
+        return self._place.trace.id if self._place is not None and self._recorded else None
 
     @property
     def shared(self) -> Trace | None:
@@ -102,20 +119,25 @@ class OpenSpan:
 
     def set(self, **properties: Any) -> None:
         """Put properties on this span; spans that start below it from now on inherit them."""
-        self._own.update(texts(properties))
-        if self._place is not None:
-            self._place.properties.update(texts(properties))
+        with safely("span"):
+            if self._place is not None:
+                self._place.properties.update(texts(properties))
+            else:
+                self._properties = {**self._properties, **properties}
 
     def enter(self) -> None:
         """Become the current place."""
-        self._before = place.get()
-        if self._place is not None:
-            place.set(self._place)
+        with safely("span"):
+            self._before = place.get()
+            if self._place is not None:
+                place.set(self._place)
 
     def leave(self) -> None:
         """Give the place back. Sets the value instead of resetting a token: the context may be another one."""
-        if self._place is not None:
-            place.set(self._before)
+        with safely("span"):
+            if self._place is not None:
+                place.set(self._before)
+            self._before = None
 
     def finish(self, error: BaseException | None = None) -> None:
         """Stop the clock and record; only the first time counts."""
@@ -125,52 +147,61 @@ class OpenSpan:
         with safely("span"):
             if self._recorder is None or self._place is None:
                 return
-            duration = time.monotonic_ns() - self._clock
-            if self._parent_id is None and self._place.trace.root is not None:
-                self._place.trace.ended_clock_ns = time.monotonic_ns()
-            self._recorder.record(self._span(outcome_of(error) if error is not None else Outcome.OK, duration, error))
+            now, shared = time.monotonic_ns(), self._place.trace
+            if self._is_root:
+                shared.ended_clock_ns, shared.root = now, None
+            if self._recorded:
+                outcome = outcome_of(error) if error is not None else Outcome.OK
+                self._recorder.record(self._span(outcome, now - self._clock, error))
+                shared.told = True
 
     def _running(self) -> Span:
         return self._span(Outcome.RUNNING, None, None)
 
+    def _text(self, value: Any) -> str | None:
+        keeps = self._recorder is not None and self._recorder.config.capture == "full"
+        return as_text(value) if keeps and value is not None else None
+
     def _span(self, outcome: str, duration: int | None, error: BaseException | None) -> Span:
         assert self._place is not None
         shared = self._place.trace
+        before, text = self._input_text
         return Span(
             id=self._place.span_id or "",
             trace_id=shared.id,
             parent_id=self._parent_id,
             project=shared.project,
             kind=self._kind,
-            name=self.name,
+            name=str(shared.name if self._is_root and shared.name else self.name),
             start_ns=self._start,
             duration_ns=duration,
             outcome=outcome,
             error_type=type(error).__name__ if error is not None else None,
-            error_message=str(error)[:2_000] if error is not None else None,
+            error_message=message_of(error) if error is not None else None,
             session_id=shared.session_id,
             session_name=shared.session_name,
             session_path=shared.session_path,
             user_id=shared.user_id,
             properties={**shared.properties, **self._place.properties},
-            route=shared.route_of() if shared.route_of is not None else None,
+            route=shared.route(),
             caller=self._caller,
-            input=as_text(self.input),
-            output=as_text(self.output),
+            input=text if self.input is before else self._text(self.input),
+            output=self._text(self.output),
+            attributes={"truncated_spans": shared.truncated} if self._is_root and shared.truncated else {},
+            spread=self._is_root and shared.late,
         )
 
     def __enter__(self) -> "OpenSpan":
         with safely("span"):
             self.begin()
-            self.enter()
+        self.enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with safely("span"):
-            self.leave()
-            self.finish(error)
+        self.leave()
+        self.finish(error)
 
     async def __aenter__(self) -> "OpenSpan":
         return self.__enter__()
@@ -207,6 +238,9 @@ def trace(
         user: Id of the user it is done for.
         kind: Kind of its root span, as in :func:`span`.
         **properties: Put on its root span and inherited by all spans below.
+
+    Raises:
+        ValueError: *kind* is none of the kinds.
     """
     return RootSpan(name, kind_named(kind), properties=properties, new_trace=True, session=session, user=user)
 
@@ -220,13 +254,12 @@ class RootSpan(OpenSpan):
 
     def begin(self) -> "OpenSpan":
         super().begin()
-        if self.shared is not None:
-            self.shared.session_id, self.shared.user_id = self._session, self._user
+        shared = self.shared
+        if shared is not None:
+            shared.session_id, shared.user_id = short(self._session), short(self._user)
         return self
 
 
-@overload
-def observe(fn: Callable[P, R]) -> Callable[P, R]: ...
 @overload
 def observe(
     fn: None = None,
@@ -236,7 +269,9 @@ def observe(
     capture_input: bool = True,
     capture_output: bool = True,
     **properties: Any,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> Callable[[F], F]: ...
+@overload
+def observe(fn: F) -> F: ...
 def observe(
     fn: Any = None,
     *,
@@ -283,7 +318,20 @@ class Options(NamedTuple):
                 ):
                     setattr(fn, attribute, self._replace(name=None).decorate(member))
             return fn
-        return Observed(fn, self.name or fn.__name__, *self[1:]).wrapper()
+        return Observed(fn, self.name or name_of(fn), self.kind, signature_of(fn), *self[2:]).wrapper()
+
+
+def name_of(fn: Any) -> str:
+    """The name of a function; of a partial one that of what it calls, of an object that of its class."""
+    inner = fn.func if isinstance(fn, functools.partial) else fn
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def signature_of(fn: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(fn)
+    except (TypeError, ValueError):
+        return None
 
 
 class Observed(NamedTuple):
@@ -292,22 +340,23 @@ class Observed(NamedTuple):
     fn: Any
     name: str
     kind: Kind
+    signature: inspect.Signature | None
     capture_input: bool
     capture_output: bool
     properties: Mapping[str, Any]
 
     def open(self, args: Any, kwargs: Any) -> OpenSpan:
+        """A span for one call, not begun."""
         opened = OpenSpan(self.name, self.kind, properties=self.properties)
-        with safely("observe"):
-            if self.capture_input:
+        if self.capture_input:
+            with safely("observe"):
                 opened.input = self.arguments(args, kwargs)
-            opened.begin()
         return opened
 
     def arguments(self, args: Any, kwargs: Any) -> Any:
         try:
-            bound = inspect.signature(self.fn).bind(*args, **kwargs).arguments
-        except (TypeError, ValueError):
+            bound = self.signature.bind(*args, **kwargs).arguments if self.signature else {"args": args, **kwargs}
+        except TypeError:  # the call itself will say so
             return {"args": args, **kwargs}
         return {name: value for name, value in bound.items() if name not in ("self", "cls")}
 
@@ -327,8 +376,7 @@ class Observed(NamedTuple):
     def _function(self) -> Any:
         @functools.wraps(self.fn)
         def call(*args: Any, **kwargs: Any) -> Any:
-            opened = self.open(args, kwargs)
-            with entered(opened):
+            with self.open(args, kwargs) as opened:
                 value = self.fn(*args, **kwargs)
                 self.keep(opened, value)
                 return value
@@ -338,8 +386,7 @@ class Observed(NamedTuple):
     def _coroutine(self) -> Any:
         @functools.wraps(self.fn)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            opened = self.open(args, kwargs)
-            with entered(opened):
+            with self.open(args, kwargs) as opened:
                 value = await self.fn(*args, **kwargs)
                 self.keep(opened, value)
                 return value
@@ -349,20 +396,18 @@ class Observed(NamedTuple):
     def _generator(self) -> Any:
         @functools.wraps(self.fn)
         def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            opened = self.open(args, kwargs)
-            items: list[Any] = []
+            steps = Steps(self, args, kwargs)
             inner = self.fn(*args, **kwargs)
             advance, value = inner.send, None
             try:
                 while True:
-                    with step(opened):
+                    with steps:
                         try:
                             item = advance(value)
                         except StopIteration as stop:
-                            self.keep(opened, joined(items) if stop.value is None else stop.value)
-                            opened.finish()
+                            steps.finish(returned=stop.value)
                             return stop.value
-                    collect(items, item)
+                    steps.collect(item)
                     try:
                         value = yield item
                         advance = inner.send
@@ -371,9 +416,8 @@ class Observed(NamedTuple):
                     except BaseException as thrown:  # noqa: BLE001 - what is thrown in goes on to the generator
                         advance, value = inner.throw, thrown
             except BaseException as error:
-                self.keep(opened, joined(items))
-                opened.finish(error)
-                with step(opened):
+                steps.finish(error)
+                with steps:
                     inner.close()
                 raise
 
@@ -382,20 +426,18 @@ class Observed(NamedTuple):
     def _async_generator(self) -> Any:
         @functools.wraps(self.fn)
         async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            opened = self.open(args, kwargs)
-            items: list[Any] = []
+            steps = Steps(self, args, kwargs)
             inner = self.fn(*args, **kwargs)
             advance, value = inner.asend, None
             try:
                 while True:
-                    with step(opened):
+                    with steps:
                         try:
                             item = await advance(value)
                         except StopAsyncIteration:
-                            self.keep(opened, joined(items))
-                            opened.finish()
+                            steps.finish()
                             return
-                    collect(items, item)
+                    steps.collect(item)
                     try:
                         value = yield item
                         advance = inner.asend
@@ -405,45 +447,44 @@ class Observed(NamedTuple):
                         advance, value = inner.athrow, thrown
             except BaseException as error:
                 # recorded before anything is awaited: a cancelled generator may not get further
-                self.keep(opened, joined(items))
-                opened.finish(error)
-                await inner.aclose()
+                steps.finish(error)
+                with steps:
+                    await inner.aclose()
                 raise
 
         return call
 
 
-@contextmanager
-def entered(opened: OpenSpan) -> Iterator[None]:
-    """The span is the current place inside the block, and ends with it."""
-    opened.enter()
-    try:
-        yield
-    except BaseException as error:
-        opened.leave()
-        opened.finish(error)
-        raise
-    opened.leave()
-    opened.finish()
+class Steps:
+    """The span of a generator: the current place from one yield to the next, and only then."""
 
+    __slots__ = ("_items", "_keeps", "_opened")
 
-@contextmanager
-def step(opened: OpenSpan) -> Iterator[None]:
-    """The span is the current place while a generator runs from one yield to the next, and only then."""
-    opened.enter()
-    try:
-        yield
-    finally:
-        opened.leave()
+    def __init__(self, observed: Observed, args: Any, kwargs: Any) -> None:
+        self._opened = observed.open(args, kwargs)
+        self._keeps = observed.capture_output
+        self._items = Items()
+        with safely("span"):
+            self._opened.begin()
 
+    def __enter__(self) -> None:
+        self._opened.enter()
 
-def collect(items: list[Any], item: Any) -> None:
-    if len(items) < MAX_COLLECTED:
-        items.append(item)
+    def __exit__(self, *exception: object) -> None:
+        self._opened.leave()
 
+    def collect(self, item: Any) -> None:
+        """Note what the generator yields."""
+        if self._keeps:
+            with safely("collect"):
+                self._items.add(item)
 
-def joined(items: list[Any]) -> Any:
-    return "".join(items) if items and all(isinstance(item, str) for item in items) else items
+    def finish(self, error: BaseException | None = None, *, returned: Any = None) -> None:
+        """It has ended; what it returned counts more than what it yielded."""
+        if self._keeps:
+            with safely("collect"):
+                self._opened.output = self._items.value() if returned is None else returned
+        self._opened.finish(error)
 
 
 def annotate(
@@ -478,8 +519,9 @@ def annotate(
             ("name", name),
         ):
             if value is not None:
-                setattr(shared, attribute, str(value)[:1_000])
+                setattr(shared, attribute, short(value))
         shared.properties.update(texts(properties))
+        shared.late = shared.late or shared.told
 
 
 class Current(NamedTuple):
@@ -510,8 +552,22 @@ def current_trace_id() -> str | None:
 def propagate(fn: Callable[P, R]) -> Callable[P, R]:
     """*fn*, to be run in another thread or executor, with the context of here and now.
 
-    ``loop.run_in_executor``, ``threading.Thread`` and ``ThreadPoolExecutor`` do not take it along by themselves.
+    ``loop.run_in_executor``, ``threading.Thread`` and ``ThreadPoolExecutor`` do not take it along by themselves. An
+    async function, for a loop in another thread, keeps its place in the trace.
     """
+    if inspect.iscoroutinefunction(fn):
+        there = place.get()
+
+        @functools.wraps(fn)
+        async def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+            before = place.get()
+            place.set(there)
+            try:
+                return await fn(*args, **kwargs)
+            finally:
+                place.set(before)
+
+        return run  # type: ignore[return-value]
     here = contextvars.copy_context()
 
     @functools.wraps(fn)

@@ -2,16 +2,18 @@
 
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from asgi_llmobs.capture import annotations
-from asgi_llmobs.capture.outbound import is_cancelled
+from asgi_llmobs.capture.call import is_cancelled
 from asgi_llmobs.capture.recorder import Recorder, effective, otel_parent
-from asgi_llmobs.context import Place, Trace, new_span_id, place
+from asgi_llmobs.config import network_of
+from asgi_llmobs.context import Place, Trace, new_span_id, new_trace_id, place, suppressed
 from asgi_llmobs.records import Kind, Outcome, Span
 from asgi_llmobs.redaction import safe_text
-from asgi_llmobs.safely import guarded, safely
+from asgi_llmobs.safely import message_of, report, safely
 
 __all__ = ["MARKER", "Incoming", "watch"]
 
@@ -23,47 +25,58 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MARKER = "llmobs"
 TRACE_HEADER = b"x-llmobs-trace-id"
+STARTS = frozenset({"http.response.start", "websocket.http.response.start"})
+BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "websocket.http.response.body"})
+GONE = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 
 
-class Incoming:
-    """What is noted of one HTTP request or WebSocket connection while the app answers it."""
+class Incoming(Trace):
+    """The trace of one HTTP request or WebSocket connection, and what is noted while the app answers it.
+
+    It is the trace itself, not beside it: two objects that know each other would wait for the garbage collector.
+    """
 
     __slots__ = (
         "_clock",
+        "_duration",
+        "_error",
+        "_outcome",
+        "_route",
         "_start",
         "ended",
         "method",
         "path",
-        "recorder",
         "root_path",
         "scope",
         "span_id",
         "started",
         "status",
-        "trace",
     )
 
     def __init__(self, scope: Scope, recorder: Recorder) -> None:
-        self.scope = scope
-        self.recorder = recorder
+        joined = otel_parent()
+        super().__init__(joined[0] if joined else new_trace_id(), recorder.config.project, recorder)
+        self.sampled = recorder.samples()
+        self.scope: Scope | None = scope
         # routing changes the scope in place: what is needed of it is kept as it was
         self.method = scope.get("method", "WEBSOCKET")
         self.path = scope.get("path", "")
         self.root_path = scope.get("root_path", "")
         self.status: int | None = None
         self.started = self.ended = False
+        self.span_id = new_span_id()
+        self._route: str | None = None
+        self._outcome: str = Outcome.RUNNING
+        self._error: tuple[str, str] | None = None
+        self._duration: int | None = None
         self._start = time.time_ns()
         self._clock = time.monotonic_ns()
-        self.span_id = new_span_id()
-        joined = otel_parent()
-        self.trace: Trace = recorder.new_trace(joined[0] if joined else None)
-        self.trace.route_of = self.route
-        self.trace.root = self.running
 
     def route(self) -> str | None:
         """The route's template below every mount, ``None`` while or where no route matched."""
-        route = self.scope.get("route")
-        template = getattr(route, "path", None)
+        if self.scope is None:
+            return self._route
+        template = getattr(self.scope.get("route"), "path", None)
         if not isinstance(template, str):
             return None
         root = str(self.scope.get("root_path") or "")
@@ -72,87 +85,127 @@ class Incoming:
     def sent(self, message: Message) -> None:
         """A message goes out to the server."""
         kind = message["type"]
-        if kind == "http.response.body":
+        if kind in BODIES:
             if not message.get("more_body", False):
                 self.ended = True
-        elif kind == "http.response.start":
+        elif kind in STARTS:
             self.started = True
             self.status = message.get("status")
-        elif kind in ("http.response.pathsend", "websocket.close"):
+        elif kind == "http.response.pathsend":
             self.ended = True
-            if kind == "websocket.close" and not self.started:
-                self.status = 403
         elif kind == "websocket.accept":
             self.started = True
             self.status = 101
+        elif kind == "websocket.close" and not self.started:
+            self.status = 403
+
+    def received(self, message: Message) -> None:
+        """A message came from the server."""
+        if message["type"] == "http.disconnect" and not self.ended:
+            self.client_gone = True
+
+    def first(self) -> None:
+        """The first span below starts: who caused it is asked now, when inner middleware has had its turn.
+
+        In a task that outlived the request the root follows: it was not recorded, since there was nothing below it.
+        """
+        self._identify()
+        if self.ended_clock_ns is not None:
+            self._record()
 
     def finish(self, error: BaseException | None) -> None:
         """The app has returned. Without a span below it nothing is recorded."""
-        trace = self.trace
-        trace.ended_clock_ns = time.monotonic_ns()
-        outcome, status = Outcome.OK, self.status
+        self.ended_clock_ns = time.monotonic_ns()
+        self._duration = self.ended_clock_ns - self._clock
+        if self.scope is not None and self.scope["type"] == "http":
+            self._outcome = self._http_outcome(error)
+        else:
+            self._outcome = Outcome.OK if error is None else ended_by(error)
         if error is not None:
-            outcome = Outcome.CANCELLED if is_cancelled(error) else Outcome.ERROR
-            if status is None and outcome is Outcome.ERROR and self.scope["type"] == "http":
-                status = 500  # the answer is made outside of us, by the server error middleware
-        elif self.scope["type"] == "http" and self.started and not self.ended:
-            # servers cancel the stream and let the app return as if nothing had happened
-            outcome = Outcome.CANCELLED
-            trace.client_gone = True
-        elif status is not None and status >= 500:
-            outcome = Outcome.ERROR
-        if trace.spans == 0:
-            return
-        with safely("incoming identity"):
+            self._error = type(error).__name__, message_of(error)
+        if self.spans:
             self._identify()
-        self.recorder.record(self._span(outcome, status, error, trace.ended_clock_ns - self._clock))
+            self._record()
 
-    def running(self) -> Span:
+    def _http_outcome(self, error: BaseException | None) -> str:
+        if error is not None:
+            outcome = ended_by(error)
+            if self.status is None and outcome == Outcome.ERROR:
+                self.status = 500  # the answer is made outside of us, by the server error middleware
+            return outcome
+        if (self.started or self.client_gone) and not self.ended:
+            # servers cancel the stream and let the app return as if nothing had happened
+            self.client_gone = True
+            return Outcome.CANCELLED
+        return Outcome.ERROR if self.status is not None and self.status >= 500 else Outcome.OK
+
+    def open_root(self) -> Span | None:
         """The root as it stands, for calls that are shown before the app has answered."""
-        return self._span(Outcome.RUNNING, self.status, None, None)
+        return None if self.ended_clock_ns is not None else self._span()
+
+    def _record(self) -> None:
+        self.recorder.record(self._span())
+        # calls that wait to be stored hold the trace: they must not hold the request with it
+        self._route, self.scope = self.route(), None
 
     def _identify(self) -> None:
-        trace, config = self.trace, self.recorder.config
-        if trace.session_id is None and config.session is not None:
-            trace.session_id = text_or_none(config.session(self.scope))
-        if trace.user_id is None and config.user is not None:
-            trace.user_id = text_or_none(config.user(self.scope))
-        user = self.scope.get("user")
-        if trace.user_id is None and getattr(user, "is_authenticated", False) is True:
-            name = getattr(user, "identity", None) if has_identity(user) else None
-            trace.user_id = text_or_none(name or getattr(user, "display_name", None))
+        scope, config = self.scope, self.recorder.config
+        if scope is None:
+            return
+        with safely("session of the request"):
+            if self.session_id is None and config.session is not None:
+                self.session_id = text_or_none(config.session(scope))
+        with safely("user of the request"):
+            if self.user_id is None and config.user is not None:
+                self.user_id = text_or_none(config.user(scope))
+            user = scope.get("user")
+            if self.user_id is None and getattr(user, "is_authenticated", False) is True:
+                name = getattr(user, "identity", None) if has_identity(user) else None
+                self.user_id = text_or_none(name or getattr(user, "display_name", None))
 
-    def _span(self, outcome: str, status: int | None, error: BaseException | None, duration: int | None) -> Span:
-        trace = self.trace
+    def _attributes(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.truncated:
+            found["truncated_spans"] = self.truncated
+        for name, value in (self.scope or {}).get("headers") or ():
+            # of a stranger only noted: it must not join its requests with those of others
+            if name == b"traceparent" and annotations.valid_trace_id(value.decode("latin-1")):
+                found["inbound_traceparent"] = value.decode("latin-1").strip()[:100]
+        return found
+
+    def _span(self) -> Span:
         route = self.route()
-        attributes: dict[str, Any] = {}
-        if trace.truncated:
-            attributes["truncated_spans"] = trace.truncated
-        if trace.inbound_traceparent:
-            attributes["inbound_traceparent"] = trace.inbound_traceparent
+        kind = Kind.WEBSOCKET if self.method == "WEBSOCKET" else Kind.HTTP
         return Span(
             id=self.span_id,
-            trace_id=trace.id,
+            trace_id=self.id,
             parent_id=None,
-            project=trace.project,
-            kind=Kind.HTTP if self.scope["type"] == "http" else Kind.WEBSOCKET,
-            name=trace.name or f"{self.method} {route or safe_text(self.path)}",
+            project=self.project,
+            kind=kind,
+            name=self.name or f"{self.method} {route or safe_text(self.path)}",
             start_ns=self._start,
-            duration_ns=duration,
-            outcome=outcome,
-            error_type=type(error).__name__ if error is not None else None,
-            error_message=str(error)[:2_000] if error is not None else None,
-            session_id=trace.session_id,
-            session_name=trace.session_name,
-            session_path=trace.session_path,
-            user_id=trace.user_id,
-            properties=dict(trace.properties),
+            duration_ns=self._duration,
+            outcome=self._outcome,
+            error_type=self._error[0] if self._error else None,
+            error_message=self._error[1] if self._error else None,
+            session_id=self.session_id,
+            session_name=self.session_name,
+            session_path=self.session_path,
+            user_id=self.user_id,
+            properties=dict(self.properties),
             method=self.method,
             url=safe_text(self.path)[:2_000],
-            status=status,
+            status=self.status,
             route=route,
-            attributes=attributes,
+            attributes=self._attributes(),
+            spread=self.late,
         )
+
+
+def ended_by(error: BaseException) -> Outcome:
+    """How a request ended whose app raised *error*: a client that went away is no failure."""
+    gone = type(error).__name__ in GONE and type(error).__module__.partition(".")[0] == "starlette"
+    return Outcome.CANCELLED if gone or is_cancelled(error) else Outcome.ERROR
 
 
 def has_identity(user: Any) -> bool:
@@ -167,73 +220,88 @@ def text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)[:1_000] or None
 
 
-@guarded("incoming")
 def arrive(scope: Scope, recorder: Recorder) -> Incoming | None:
     """Note a request that has just come in; from a trusted peer its annotations are believed."""
     recorder = effective(recorder)
-    if not recorder.active:
+    if not recorder.active or suppressed():
         return None
     incoming = Incoming(scope, recorder)
-    config = recorder.config
-    headers = scope.get("headers") or ()
-    if config.trust_inbound is not False:
-        if trusted(scope.get("client"), config.trust_inbound):
-            believe(incoming, headers)
+    rule = recorder.config.trust_inbound
+    if rule is not False and trusted(scope.get("client"), rule):
+        believe(incoming, scope.get("headers") or ())
     return incoming
 
 
-def trusted(client: Any, rule: Any) -> bool:
-    """Whether the peer is one of those whose headers are believed."""
-    if rule is True:
-        return True
+def trusted(client: Any, rule: bool | Sequence[str]) -> bool:
+    """Whether the peer is one of those whose headers are believed.
+
+    Args:
+        client: ``scope["client"]``: a pair, a list, or ``None`` (a Unix socket).
+        rule: The option ``trust_inbound``.
+    """
+    if isinstance(rule, bool):
+        return rule
     host = client[0] if client else None
     if not isinstance(host, str):
         return False
     try:
         address = ipaddress.ip_address(host)
-        return any(address in ipaddress.ip_network(network, strict=False) for network in rule)
     except ValueError:
         return host in rule
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any(address in network or (mapped is not None and mapped in network) for network in networks(tuple(rule)))
+
+
+@lru_cache(maxsize=16)
+def networks(rule: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(network for entry in rule if (network := network_of(entry)) is not None)
 
 
 def believe(incoming: Incoming, headers: Any) -> None:
-    trace = incoming.trace
+    """Take session, user, properties and trace id from the headers of a trusted peer."""
     said = annotations.read(headers)
-    trace.session_id, trace.session_name = said.session_id, said.session_name
-    trace.session_path, trace.user_id = said.session_path, said.user_id
-    trace.properties.update(said.properties)
+    incoming.session_id, incoming.session_name = said.session_id, said.session_name
+    incoming.session_path, incoming.user_id = said.session_path, said.user_id
+    incoming.properties.update(said.properties)
     for name, value in headers:
         if name == b"traceparent":
             ids = annotations.valid_trace_id(value.decode("latin-1"))
             if ids is not None:
-                trace.id = ids[0]
-                trace.inbound_traceparent = value.decode("latin-1")
+                incoming.id = ids[0]
 
 
 async def watch(app: App, scope: Scope, receive: Receive, send: Send, recorder: Recorder) -> None:
     """Run *app* for one request or connection inside a trace of its own; exceptions pass as they are."""
-    incoming: Incoming | None = arrive(scope, recorder)
-    if incoming is None:
+    arrived: Incoming | None = None
+    with safely("incoming"):
+        arrived = arrive(scope, recorder)
+    if arrived is None:
         await app(scope, receive, send)
         return
-    trace_header = incoming.recorder.config.trace_header
-    trace_id = incoming.trace.id.encode()
+    incoming = arrived
+    header = (TRACE_HEADER, incoming.id.encode()) if incoming.recorder.config.trace_header else None
 
     # a plain function that gives the inner awaitable: streams pay one call a chunk, not one coroutine
     def watched_send(message: Message) -> Awaitable[None]:
         try:
             incoming.sent(message)
-            if trace_header and message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), (TRACE_HEADER, trace_id)]}
-        except Exception:  # noqa: BLE001, S110 - hot path: a guard object would cost more than the work
-            pass
+            if header is not None and message["type"] in STARTS:
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+        except Exception as failure:  # noqa: BLE001 - hot path: a guard object would cost more than the work
+            report("send", failure)
         return send(message)
 
+    async def watched_receive() -> Message:
+        message = await receive()
+        with safely("receive"):
+            incoming.received(message)
+        return message
+
     before = place.get()
-    place.set(Place(incoming.trace, incoming.span_id))
+    place.set(Place(incoming, incoming.span_id))
     error: BaseException | None = None
     try:
-        await app(scope, receive, watched_send)
+        await app(scope, watched_receive if scope["type"] == "http" else receive, watched_send)
     except BaseException as raised:
         error = raised
         raise

@@ -42,11 +42,14 @@ class Recorder:
 
     def new_trace(self, trace_id: str | None = None) -> Trace:
         """A trace of this engine's project, sampled as configured."""
-        trace = Trace(trace_id or new_trace_id(), self.config.project)
-        trace.recorder = self
-        if self.config.sample < 1.0:
-            trace.sampled = random.random() < self.config.sample
+        trace = Trace(trace_id or new_trace_id(), self.config.project, self)
+        trace.sampled = self.samples()
         return trace
+
+    def samples(self) -> bool:
+        """Whether the next trace is kept."""
+        share = self.config.sample
+        return share >= 1.0 or random.random() < share
 
     def begin(self, exchange: Exchange) -> None:
         """A call has started."""
@@ -56,12 +59,19 @@ class Recorder:
     def finish(self, exchange: Exchange) -> None:
         """A call has ended, in whatever way. Synchronous and cheap: it may run in a cancelled generator."""
         with safely("finish"):
+            if exchange.trace is not None:
+                exchange.trace.told = True
             self.spool.put(exchange)
 
     def record(self, span: Span) -> None:
         """A span that is complete."""
         with safely("record"):
             self.spool.put(span)
+
+    def refuse(self, reason: str) -> None:
+        """Something happened that is not to be recorded: counted by its *reason*."""
+        with safely("refuse"):
+            self.spool.refuse(reason)
 
 
 def set_default(recorder: "Recorder | None") -> None:

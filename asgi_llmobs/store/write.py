@@ -10,13 +10,23 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
 
 from asgi_llmobs.errors import StoreError
-from asgi_llmobs.records import Attempt, Outcome, Request, Span
+from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
 from asgi_llmobs.store import search
 from asgi_llmobs.store.database import Database, in_chunks, insert
-from asgi_llmobs.store.rows import Rows, attempt_row, attempts_of, encode, property_rows, without_content
+from asgi_llmobs.store.rows import (
+    MESSAGE,
+    Rows,
+    attempt_row,
+    attempts_of,
+    clean_properties,
+    encode,
+    fold_name,
+    property_rows,
+    without_content,
+)
 from asgi_llmobs.store.tables import BODY_PARTS, AttemptRow, BodyRow, DetailRow, PropertyRow, SpanRow
 from asgi_llmobs.store.totals import Totals
-from asgi_llmobs.store.values import dollars, integer, name, picodollars
+from asgi_llmobs.store.values import bounded, dollars, integer, json_bytes, name, picodollars
 
 __all__ = ["Sink", "Written"]
 
@@ -35,13 +45,6 @@ STORED = (
     "project", "trace_id",
 )  # fmt: skip
 FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :project AND id IN (:ids)"  # noqa: S608
-
-
-class Written(NamedTuple):
-    """What became of a batch."""
-
-    stored: int
-    refused: int
 
 
 class Stored(NamedTuple):
@@ -118,6 +121,9 @@ class Batch:
             else:
                 self.update(stored, record)
         self.insert(new)
+        for record in records.values():
+            if record.spread:
+                self.spread(record)
         self.totals.refresh()
 
     def find(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
@@ -229,6 +235,33 @@ class Batch:
         insert(self.connection, _properties, property_rows(stored.project, names, start, stored.key))
         row = self.connection.execute(_spans.select().where(_spans.c.key == stored.key)).one()
         self.totals.changed(tuple(row), stored.trace_id, stored.session_id)
+
+    def spread(self, root: Span) -> None:
+        """What was said of a trace after some of its spans were stored is put on those that say nothing themselves."""
+        project, trace = name(root.project) or "", name(root.trace_id) or ""
+        said = {
+            "session_id": name(root.session_id),
+            "session_name": name(root.session_name),
+            "session_path": bounded(root.session_path, MESSAGE),
+            "user_id": name(root.user_id),
+        }
+        properties = clean_properties(root.properties)
+        chosen = (_spans.c.project == project) & (_spans.c.trace_id == trace)
+        for row in self.connection.execute(_spans.select().where(chosen)).all():
+            new: dict[str, Any] = {
+                column: value for column, value in said.items() if value is not None and getattr(row, column) is None
+            }
+            own = orjson.loads(row.properties) if row.properties else {}
+            known = {fold_name(label) for label in own}
+            added = {label: value for label, value in properties.items() if fold_name(label) not in known}
+            if added:
+                new["properties"] = json_bytes({**added, **own}).decode()
+                insert(self.connection, _properties, property_rows(project, added, row.start_ns, row.key))
+            if new:
+                this = _spans.c.key == row.key
+                self.connection.execute(_spans.update().where(this).values(**new))
+                changed = self.connection.execute(_spans.select().where(this)).one()
+                self.totals.changed(tuple(changed), trace, row.session_id)
 
     def forget_properties(self, stored: Stored) -> None:
         names = orjson.loads(stored.properties) if stored.properties else {}

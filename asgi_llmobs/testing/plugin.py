@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def llmobs() -> "Iterator[Captured]":
     """Everything that the test makes the app record, as ``.requests``, ``.spans`` and ``.traces``."""
-    from asgi_llmobs.testing.recording import capture  # noqa: PLC0415 - a plugin is imported by every pytest run
+    from asgi_llmobs.testing.recording import capture  # a plugin is imported by every pytest run
 
     with capture() as captured:
         yield captured

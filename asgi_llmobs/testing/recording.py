@@ -32,7 +32,23 @@ class Captured:
                 if isinstance(before, Request) and isinstance(record, Request):
                     record = joined(before, record)
                 self._records[record.id] = record
+            for record in batch:
+                if record.spread:
+                    self._spread(record)
         return Written(len(batch), 0)
+
+    def _spread(self, root: Span) -> None:
+        """What was said of a trace late is put on its spans that say nothing themselves, as the store does."""
+        for id, record in self._records.items():
+            if record.trace_id == root.trace_id and record.project == root.project:
+                self._records[id] = replace(
+                    record,
+                    session_id=record.session_id or root.session_id,
+                    session_name=record.session_name or root.session_name,
+                    session_path=record.session_path or root.session_path,
+                    user_id=record.user_id or root.user_id,
+                    properties={**root.properties, **record.properties},
+                )
 
     def _all(self) -> list[Span]:
         self.obs.flush()
@@ -93,12 +109,17 @@ def summed(first: Usage | None, last: Usage | None) -> Usage | None:
 def capture(**options: Any) -> Iterator[Captured]:
     """Record in memory whatever happens inside the block, and give it back as records.
 
+    It takes the place of every other engine of the process, whichever thread the app runs in and whenever it was set
+    up. Blocks may stand inside each other: the inner one takes what happens in it.
+
     Args:
         **options: Options of the engine, see :class:`asgi_llmobs.LLMObs`.
     """
     captured = Captured()
     before, was_watching = current_engine(), clients.instrumented()
-    engine = LLMObs("sqlite://", sinks=(captured,), **options)
+    engine = LLMObs("sqlite://", sinks=(captured,), **{"enabled": True, "sample": 1.0, **options})
+    # not the current engine: an app that is set up inside the block makes its own, as it does outside
+    make_current(before)
     captured.obs = engine
     overridden = recorder.override(engine.recorder)
     try:
