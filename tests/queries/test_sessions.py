@@ -1,0 +1,111 @@
+"""Sessions: totals against a hand computation, and the tree of paths."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.sessions import SessionDetail, get_session, list_sessions
+from asgi_llmobs.records import Cost, Request
+from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.write import Sink
+from tests.making import SECOND, START, priced, request
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
+    yield made
+    made.dispose()
+
+
+def session(database: Database, *records: Request) -> SessionDetail:
+    Sink(database).write([replace(record, session_id="s") for record in records])
+    found = get_session(database, "s", project="default")
+    assert found is not None
+    return found
+
+
+def test_totals_equal_a_hand_computation(database: Database) -> None:
+    """Cost is the sum, duration runs from the first start to the last end, unknown stays unknown."""
+    trace = "a" * 32
+    first = request(start_ns=START, duration_ns=20 * SECOND, cost=priced("0.1"), trace_id=trace, session_name="Talk")
+    second = request(start_ns=START + 5 * SECOND, duration_ns=SECOND, cost=priced("0.02"), trace_id=trace, user_id="ann")
+    third = request(
+        start_ns=START + 9 * SECOND, duration_ns=SECOND, outcome="error", cost=Cost(reason="no usage"), usage=None
+    )
+    found = session(database, third, first)
+    found = session(database, second)
+    row = found.session
+
+    assert (row.total_cost_usd, row.unpriced_count, row.duration_ns) == (Decimal("0.12"), 1, 20 * SECOND)
+    assert (row.request_count, row.trace_count, row.error_count) == (3, 2, 1)
+    assert (row.input_tokens, row.output_tokens, row.name, row.user_id) == (40, 20, "Talk", "ann")
+    assert [one.id for one in found.requests] == [first.id, second.id, third.id]
+    assert {one.trace_id for one in found.traces} == {trace, third.trace_id}
+    assert list_sessions(database, Filter()).rows == [row]
+
+
+def test_request_that_moves_to_another_session(database: Database) -> None:
+    """Where the end of a call names another session, the first one no longer counts it."""
+    done = request(session_id="new")
+    Sink(database).write([replace(done, session_id="old", outcome="running")])
+    Sink(database).write([done])
+
+    assert get_session(database, "old", project="default") is None
+    found = get_session(database, "new", project="default")
+    assert found is not None and (found.session.request_count, found.session.trace_count) == (1, 1)
+
+
+def test_paths_make_a_tree(database: Database) -> None:
+    """Folders with their requests and rolled-up totals; those never sent are virtual."""
+    sent = ["/analyze", "/analyze/summary", "/a/b/c", "/analyze/summary"]
+    found = session(
+        database, *(request(session_path=path, start_ns=START + place) for place, path in enumerate(sent))
+    )
+
+    assert [(one.path, one.depth, one.virtual, one.request_count, len(one.request_ids)) for one in found.paths] == [
+        ("/", 0, True, 4, 0),
+        ("/analyze", 1, False, 3, 1),
+        ("/analyze/summary", 2, False, 2, 2),
+        ("/a", 1, True, 1, 0),
+        ("/a/b", 2, True, 1, 0),
+        ("/a/b/c", 3, False, 1, 1),
+    ]
+    assert found.paths[0].total_cost_usd == Decimal("0.0006")
+    assert found.paths[1].total_cost_usd == Decimal("0.00045")
+
+
+@pytest.mark.parametrize("path", ["/a/b", "a/b", "/a//b", "//a/b/", " /a / b "])
+def test_slashes_lose_nothing(database: Database, path: str) -> None:
+    """However the slashes stand, it is the same folder."""
+    found = session(database, request(session_path="/a/b"), request(session_path=path))
+
+    assert [(one.path, one.request_count) for one in found.paths] == [("/", 2), ("/a", 2), ("/a/b", 2)]
+
+
+def test_without_a_path(database: Database) -> None:
+    """Requests that name no path are in the root."""
+    found = session(database, request(), request(session_path="/"), request(session_path="x"))
+
+    assert [(one.name, one.virtual, len(one.request_ids)) for one in found.paths] == [("/", False, 2), ("x", False, 1)]
+
+
+def test_most_recently_active_first(database: Database) -> None:
+    """The list is in the order of the last activity, not of the first."""
+    Sink(database).write([
+        request(session_id="long", start_ns=START, duration_ns=99 * SECOND),
+        request(session_id="later", start_ns=START + 50 * SECOND),
+    ])  # fmt: skip
+
+    assert [row.session_id for row in list_sessions(database, Filter()).rows] == ["long", "later"]
+
+
+def test_very_long_session(database: Database) -> None:
+    """Of a session with thousands of requests the first 2,000 are shown and all are counted."""
+    found = session(database, *(request(start_ns=START + number) for number in range(2_050)))
+
+    assert (len(found.requests), found.truncated, found.session.request_count) == (2_000, True, 2_050)
