@@ -1,7 +1,7 @@
 """Who answers an LLM call and how it speaks: :func:`match` says which dialect, :func:`read` reads an exchange in it."""
 
-import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from asgi_llmobs.providers import (
@@ -19,9 +19,9 @@ from asgi_llmobs.providers import (
     vertex,
     watsonx,
 )
-from asgi_llmobs.providers.base import Match, Provider, Route, Wire
+from asgi_llmobs.providers.base import Match, Provider, Route, Wire, compiled
 from asgi_llmobs.providers.failures import error_in
-from asgi_llmobs.providers.framing import framing_of
+from asgi_llmobs.providers.framing import framing_of, heartbeats
 from asgi_llmobs.providers.generic import GENERIC
 from asgi_llmobs.records import Reading
 from asgi_llmobs.safely import guarded
@@ -65,7 +65,7 @@ def known_match(method: str, host: str, port: int | None, path: str) -> Match | 
     names = providers_of(host, port)
     for provider in names:
         for item in provider.routes:
-            if item.method == method and item.pattern.search(path):
+            if item.answers(method, path):
                 return Match(provider.name, item.dialect) if item.dialect else None
     found = by_path(ANY_HOST, method, path)
     return Match(names[0].name if names else "unknown", found.dialect) if found and found.dialect else None
@@ -79,13 +79,13 @@ def providers_of(host: str, port: int | None) -> tuple[Provider, ...]:
 
 def answers(provider: Provider, host: str, port: int | None) -> bool:
     """Whether one of the provider's host patterns matches, with or without the port."""
-    address = f"{host}:{port}"
-    return any(re.fullmatch(item, host) or (port and re.fullmatch(item, address)) for item in provider.hosts)
+    names = (host, f"{host}:{port}") if port else (host,)
+    return any(compiled(item).fullmatch(name) for item in provider.hosts for name in names)
 
 
 def by_path(routes: Iterable[Route], method: str, path: str) -> Route | None:
     """The first route for a method and a path."""
-    return next((item for item in routes if item.method == method and item.pattern.search(path)), None)
+    return next((item for item in routes if item.answers(method, path)), None)
 
 
 def first_match(extra: Sequence[Provider], method: str, host: str, port: int | None, path: str) -> Match | None:
@@ -102,8 +102,13 @@ def first_match(extra: Sequence[Provider], method: str, host: str, port: int | N
 def read(wire: Wire, match: Match) -> Reading:
     """What *wire* says, in the dialect of *match*; never raises: what cannot be read is in ``warnings``."""
     reading = Reading(provider=match.provider, api=match.dialect.api, operation=match.dialect.operation)
+    before = heartbeats(wire.response_body)
+    if before:
+        wire = replace(wire, response_body=wire.response_body[before:])
     if not (prepare(wire, reading) and speak(wire, match, reading)):
         reading.warnings.append("this exchange could not be read in full")
+    if reading.content_offset is not None:
+        reading.content_offset += before
     return reading
 
 

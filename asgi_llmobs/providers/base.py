@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from asgi_llmobs.records import Reading
@@ -43,17 +44,25 @@ class Dialect(NamedTuple):
     read: Callable[[Wire, Reading], None]
 
 
+# at the first use: compiling all patterns would be a third of the time that the import takes
+compiled = lru_cache(maxsize=None)(re.compile)
+
+
 class Route(NamedTuple):
     """A method and a pattern that is searched in the path. ``dialect`` is ``None`` for calls that are no LLM calls."""
 
     method: str
-    pattern: re.Pattern[str]
+    pattern: str
     dialect: Dialect | None
+
+    def answers(self, method: str, path: str) -> bool:
+        """Whether a call is one of this route's."""
+        return self.method == method and compiled(self.pattern).search(path) is not None
 
 
 def route(method: str, pattern: str, dialect: Dialect | None) -> Route:
-    """A :class:`Route` from the text of its pattern."""
-    return Route(method, re.compile(pattern), dialect)
+    """A :class:`Route`, its method in upper case."""
+    return Route(method.upper(), pattern, dialect)
 
 
 class Match(NamedTuple):

@@ -12,11 +12,21 @@ from typing import Any, NamedTuple
 
 import orjson
 
-__all__ = ["Event", "aws_events", "framing_of", "json_array_items", "json_lines", "parse_json", "sse_events"]
+__all__ = [
+    "Event",
+    "aws_events",
+    "framing_of",
+    "heartbeats",
+    "json_array_items",
+    "json_lines",
+    "parse_json",
+    "sse_events",
+]
 
 MAX_DEPTH = 256
 BOM = b"\xef\xbb\xbf"
 STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+HEARTBEATS = re.compile(rb"(?:(?::[^\r\n]*+)?[\r\n]+)++")
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
 BINARY_TYPES = ("audio/", "image/", "video/", "application/zip", "application/pdf")
@@ -54,6 +64,14 @@ def framing_of(body: bytes, content_type: str) -> str:
     if kind == "application/octet-stream" or b"\0" in body[:4096]:
         return "binary"
     return "json" if parse_json(body) is not None else "other"
+
+
+def heartbeats(body: bytes) -> int:
+    """How many bytes of blank and comment lines a server sent to keep the connection open before a JSON body."""
+    if not body.startswith(b":"):
+        return 0
+    end = HEARTBEATS.match(body)
+    return end.end() if end and body[end.end() : end.end() + 1] in (b"{", b"[") else 0
 
 
 def is_lines(body: bytes, kind: str) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from asgi_llmobs.providers.framing import (
     MAX_DEPTH,
     framing_of,
+    heartbeats,
     json_array_items,
     json_lines,
     parse_json,
@@ -83,3 +84,19 @@ def test_json(text: bytes | str, value: object) -> None:
 def test_json_of_hostile_strings() -> None:
     """An open string full of escapes and brackets is scanned once: with a second look at each it would take minutes."""
     assert parse_json(b'{"a":"' + b'\\"[' * 500_000) is None
+
+
+@pytest.mark.parametrize(
+    "body, size",
+    [
+        (b': ping\n\n: ping\n\n{"a":1}', 16),
+        (b': ping\r\n\r\n[1]', 10),
+        (b': ping\n\ndata: {"a":1}\n\n', 0),
+        (b'{"a":1}', 0),
+        (b": ping", 0),
+        (b": " + b"\n" * 100_000, 0),
+    ],
+)
+def test_heartbeats(body: bytes, size: int) -> None:
+    """Comments before a JSON body are no part of it; before events they are."""
+    assert heartbeats(body) == size

@@ -383,3 +383,13 @@ def test_no_answer(ask: Ask) -> None:
 
     assert (reading.request_model, reading.framing, reading.error) == ("m", "none", None)
     assert reading.input[0].parts[0].content == "hi"
+
+
+def test_heartbeats_before_an_answer(ask: Ask) -> None:
+    """A server may keep the connection open with comments until its answer, or its error, is there."""
+    answer = b': ping\n\n: ping\n\n{"choices":[{"message":{"content":"hi"}}]}'
+    reading = ask(CHAT, {}, answer, headers={"content-type": "text/event-stream"})
+    failed = ask(CHAT, {}, b': ping\n\n{"error":{"message":"no"}}', status=502)
+
+    assert (reading.text, reading.framing, reading.content_offset) == ("hi", "json", len(answer))
+    assert failed.error == {"type": None, "code": None, "message": "no"}
