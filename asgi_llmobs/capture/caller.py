@@ -15,6 +15,10 @@ LIBRARIES = tuple(
         if name in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
+# where an event loop runs its tasks: who started the loop did not make the call
+LOOPS = tuple(
+    os.path.join(*path) for path in (("asyncio", "events.py"), ("asyncio", "runners.py"), ("_core", "_run.py"))
+)
 MAX_FRAMES = 200
 _theirs: dict[str, bool] = {}
 _short: dict[str, str] = {}
@@ -43,6 +47,8 @@ def caller() -> str | None:
         filename = frame.f_code.co_filename
         if is_app(filename):
             return f"{short(filename)}:{frame.f_lineno} {frame.f_code.co_qualname}"
+        if filename.endswith(LOOPS):
+            return None
         frame = frame.f_back
     return None
 
