@@ -112,9 +112,8 @@ def run_demo(given: argparse.Namespace) -> int:
             asyncio.run(drive(traffic, url, None if has_keys else example.fake))
             engine.flush()
             say("\n" + "\n".join(summary(engine)))
-            say(f"\nthe admin: {url}/_llmobs/")
             if not given.once:
-                say(f"the app:   {url}/docs\n\nCtrl-C stops it.")
+                say(f"\nthe admin: {url}/_llmobs/\nthe app:   {url}/docs\n\nCtrl-C stops it.")
                 threading.Event().wait()
     return 0
 

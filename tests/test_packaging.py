@@ -127,4 +127,4 @@ def test_an_installed_demo_runs(python: Path, tmp_path: Path) -> None:
     """The demo needs no checkout: its app is inside the wheel."""
     printed = run(python.parent / "llmobs", "demo", "--once", cwd=tmp_path)
 
-    assert "/_llmobs/" in printed
+    assert "19 LLM requests in 14 traces" in printed
