@@ -79,8 +79,11 @@ class Incoming(Trace):
         template = getattr(self.scope.get("route"), "path", None)
         if not isinstance(template, str):
             return None
-        root = str(self.scope.get("root_path") or "")
-        return root.removeprefix(self.root_path) + template
+        mounts = str(self.scope.get("root_path") or "").removeprefix(self.root_path)
+        for name, value in (self.scope.get("path_params") or {}).items() if mounts else ():
+            if f"{{{name}" not in template:  # a parameter of a mount: the root path has its value
+                mounts = f"{mounts}/".replace(f"/{value}/", f"/{{{name}}}/", 1)[:-1]
+        return mounts + template
 
     def sent(self, message: Message) -> None:
         """A message goes out to the server."""
