@@ -202,10 +202,9 @@ def plain(value: Any) -> Any:
 def sent(received: Received) -> dict[str, Any]:
     """A request as the server got it, without what is ours and what is random."""
     headers = {name: value for name, value in received.headers.items() if not OURS.match(name)}
-    headers = {name: BOUNDARY.sub(b"*", value.encode()) for name, value in headers.items()}
     return {
         "request": (received.method, received.path, received.query, received.status),
-        "headers": headers,
+        "headers": {name: BOUNDARY.sub(b"*", value.encode()) for name, value in headers.items()},
         "body": BOUNDARY.sub(b"*", received.body),
     }
 
@@ -284,7 +283,7 @@ def is_in(act: Act, caller: str) -> bool:
     """Whether a recorded caller is a line of the scenario."""
     place, _, function = caller.partition(" ")
     path, _, line = place.rpartition(":")
-    code = act.__code__  # type: ignore[attr-defined]
+    code = act.__code__
     lines, first = inspect.getsourcelines(code)
     return (
         os.path.abspath(path) == code.co_filename
