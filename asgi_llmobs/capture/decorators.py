@@ -15,7 +15,7 @@ from asgi_llmobs.capture.recorder import Recorder, active_recorder, otel_parent
 from asgi_llmobs.capture.serialize import Items, as_text
 from asgi_llmobs.context import Place, Trace, current_place, new_span_id, place
 from asgi_llmobs.records import Kind, Outcome, Span
-from asgi_llmobs.safely import message_of, safely
+from asgi_llmobs.safely import guarded, message_of, safely
 
 __all__ = ["Current", "OpenSpan", "annotate", "current", "current_trace_id", "observe", "propagate", "span", "trace"]
 
@@ -534,6 +534,7 @@ class Current(NamedTuple):
     properties: Mapping[str, str]
 
 
+@guarded("current")
 def current() -> Current | None:
     """The current span and what is known about its trace; ``None`` outside any trace."""
     here = current_place()
@@ -543,6 +544,7 @@ def current() -> Current | None:
     return Current(shared.id, here.span_id, shared.session_id, shared.user_id, {**shared.properties, **here.properties})
 
 
+@guarded("current")
 def current_trace_id() -> str | None:
     """The id of the trace that runs now; ``None`` outside any trace."""
     here = current_place()
