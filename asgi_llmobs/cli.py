@@ -30,6 +30,7 @@ FRAMEWORKS = ("starlette", "fastapi", "uvicorn", "hypercorn", "granian", "daphne
 STORES = ("sqlmodel", "sqlalchemy", "psycopg", "genai-prices")
 # beside the package in a checkout, inside it in an installed wheel
 EXAMPLES = ("asgi_llmobs.example_app", "example_app")
+KEYS = {"OpenAI": "OPENAI_API_KEY", "Anthropic": "ANTHROPIC_API_KEY"}
 NEEDS_EXTRA = "the demo needs a few more packages: pip install 'asgi_llmobs[demo]'"
 
 
@@ -95,11 +96,12 @@ def say(text: str = "") -> None:
 def run_demo(given: argparse.Namespace) -> int:
     """Serve the example app and fill its pages."""
     with demo_store(given.database) as store:
-        has_keys = all(os.environ.get(name) for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"))
+        real = [name for name, key in KEYS.items() if os.environ.get(key)]
         try:
+            importlib.import_module("uvicorn")
             example, traffic = import_example("app"), import_example("traffic")
             # the app's middleware takes the engine that was made last
-            engine = LLMObs(store, providers=() if has_keys else example.fake.providers)
+            engine = LLMObs(store, providers=example.fake.providers)
         except LLMObsError as error:
             say(str(error))
             return 1
@@ -107,9 +109,13 @@ def run_demo(given: argparse.Namespace) -> int:
             say(f"{NEEDS_EXTRA}\n(no module named {error.name!r})")
             return 1
         os.environ["LLMOBS_DEV"] = "1"
-        say("asking the real providers" if has_keys else "no key needed: a fake provider answers")
+        say(
+            f"there are keys: the real {' and '.join(real)} is asked"
+            if real
+            else "no key needed: a fake provider answers"
+        )
         with serve(example.app, port=given.port, lifespan="on") as url:
-            asyncio.run(drive(traffic, url, None if has_keys else example.fake))
+            asyncio.run(drive(traffic, url, None if real else example.fake))
             engine.flush()
             say("\n" + "\n".join(summary(engine)))
             if not given.once:
