@@ -26,7 +26,6 @@ class Call:
     path: str
     query: dict[str, str]
     number: int  # of the request, from 1: makes ids that differ and repeat from run to run
-    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
