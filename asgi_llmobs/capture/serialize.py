@@ -55,7 +55,7 @@ class Items:
             self._budget.left -= len(item)
         else:
             self._only_text = False
-            if len(self._kept) < MAX_ITEMS:
+            if len(self._kept) < MAX_ITEMS - 1:
                 self._budget.deadline = time.monotonic() + MAX_SECONDS
                 self._kept.append(plain(item, self._budget, 1))
 
@@ -87,7 +87,9 @@ def plain(value: Any, budget: Budget, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**63 else str(value)[:100]
+        if -(2**63) <= value < 2**63:
+            return int(value)
+        return str(value) if value.bit_length() < 1_000 else f"[integer of {value.bit_length()} bits]"
     if isinstance(value, float):
         return float(value) if value - value == 0 else str(value)
     if isinstance(value, str):
