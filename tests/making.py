@@ -90,6 +90,5 @@ def priced(amount: str) -> Cost:
 
 def attempt(of: Request, number: int, **given: Any) -> Attempt:
     """One exchange of a request."""
-    return Attempt(
-        **{"request_id": of.id, "number": number, "start_ns": of.start_ns, "duration_ns": SECOND, "outcome": "ok", **given}
-    )
+    values = {"request_id": of.id, "number": number, "start_ns": of.start_ns, "duration_ns": SECOND, "outcome": "ok"}
+    return Attempt(**{**values, **given})

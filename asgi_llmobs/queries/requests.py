@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, and_, or_, select
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.content import stored_request
-from asgi_llmobs.queries.select import REQUESTS, SLICE, Cursor, Listing, before, requests_page
+from asgi_llmobs.queries.paging import SLICE, Cursor, Listing, before
+from asgi_llmobs.queries.select import REQUESTS, requests_page
 from asgi_llmobs.records import Request
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.tables import SpanRow, TraceRow

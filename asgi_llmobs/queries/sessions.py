@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.paging import Listing
 from asgi_llmobs.queries.requests import COLUMNS, RequestRow, row_of
-from asgi_llmobs.queries.select import Listing, sessions_page
+from asgi_llmobs.queries.select import sessions_page
 from asgi_llmobs.queries.traces import TraceRow, trace_row
 from asgi_llmobs.store.database import Database, in_chunks
 from asgi_llmobs.store.tables import SessionRow as StoredSession

@@ -9,7 +9,8 @@ import orjson
 from sqlalchemy import Row, select
 
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.select import Listing, traces_page
+from asgi_llmobs.queries.paging import Listing
+from asgi_llmobs.queries.select import traces_page
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.tables import SpanRow
 from asgi_llmobs.store.tables import TraceRow as StoredTrace

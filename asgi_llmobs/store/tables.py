@@ -286,7 +286,7 @@ for _name, _columns, _where in (
     ("answered", (_spans.response_model, _spans.start_ns), REQUESTS),
     ("session", (_spans.session_id, _spans.start_ns), SESSIONS),
     ("user", (_spans.user_id, _spans.start_ns), USERS),
-    ("failures", (_spans.start_ns,), FAILURES),
+    ("failures", (_spans.outcome, _spans.start_ns), FAILURES),
     ("named", (_spans.request_id,), NAMED),
 ):
     Index(f"llmobs_spans_{_name}", _spans.project, *_columns, _spans.key, sqlite_where=_where, postgresql_where=_where)

@@ -8,7 +8,7 @@ import pytest
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries import select
+from asgi_llmobs.queries import paging, select
 from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.queries.sessions import list_sessions
 from asgi_llmobs.queries.traces import list_traces
@@ -117,7 +117,7 @@ def test_filter_finds_what_it_says(
 ) -> None:
     """Page after page a filter gives the very records that it means, also where slices are small and nothing is few."""
     if bounded:
-        monkeypatch.setattr(select, "SLICE", 25)
+        monkeypatch.setattr(paging, "SLICE", 25)
         monkeypatch.setattr(select, "FEW", 0)
     expected = sorted((r for r in RECORDS if CASES[query](r)), key=lambda r: r.start_ns, reverse=True)
     flt, found, cursor = parsed(query), [], None
@@ -194,9 +194,10 @@ def test_cursor_of_somebody_else(database: Database, cursor: str, listing) -> No
 
 def test_counting_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long list is not counted to its end, and says so."""
-    monkeypatch.setattr(select, "COUNT_LIMIT", 11)
+    monkeypatch.setattr(paging, "COUNT_LIMIT", 11)
     database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
-    Sink(database).write([request(start_ns=START + number, route="/rare" if number == 0 else "/x") for number in range(20)])
+    routes = ["/rare", *["/x"] * 19]
+    Sink(database).write([request(start_ns=START + number, route=route) for number, route in enumerate(routes)])
 
     assert [(page.count, page.count_capped) for page in [list_requests(database, Filter())]] == [(11, True)]
     rare = list_requests(database, Filter(route=("/rare",)))

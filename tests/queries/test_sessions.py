@@ -33,7 +33,9 @@ def test_totals_equal_a_hand_computation(database: Database) -> None:
     """Cost is the sum, duration runs from the first start to the last end, unknown stays unknown."""
     trace = "a" * 32
     first = request(start_ns=START, duration_ns=20 * SECOND, cost=priced("0.1"), trace_id=trace, session_name="Talk")
-    second = request(start_ns=START + 5 * SECOND, duration_ns=SECOND, cost=priced("0.02"), trace_id=trace, user_id="ann")
+    second = request(
+        start_ns=START + 5 * SECOND, duration_ns=SECOND, cost=priced("0.02"), trace_id=trace, user_id="ann"
+    )
     third = request(
         start_ns=START + 9 * SECOND, duration_ns=SECOND, outcome="error", cost=Cost(reason="no usage"), usage=None
     )

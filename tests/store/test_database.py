@@ -236,7 +236,8 @@ def test_many_processes_start_on_an_empty_database(tmp_path: Path, turn: int) ->
         )
         for number in range(8)
     ]
-    failed = [error.decode()[-800:] for process in running if (error := process.communicate()[1]) and process.returncode]
+    said = [process.communicate()[1].decode()[-800:] for process in running]
+    failed = [text for text, process in zip(said, running, strict=True) if process.returncode]
     database = Database(url_of(path))
     with database.read() as connection:
         count = connection.exec_driver_sql("SELECT count(*) FROM llmobs_spans").scalar()

@@ -1,0 +1,205 @@
+"""Pages of a list that is ordered by time, newest first: cursors, bounded slices, counts that stop."""
+
+import base64
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, or_, select, true
+
+from asgi_llmobs.errors import FilterError
+from asgi_llmobs.store.values import BIGGEST, name
+
+__all__ = [
+    "COUNT_LIMIT", "MAX_LIMIT", "SLICE", "Cursor", "Listing", "Narrowed", "Ordered", "Page", "before", "is_true",
+    "page_of",
+]
+
+COUNT_LIMIT = 10_001
+SLICE = 5_000  # rows that one page looks at where no index helps
+MAX_LIMIT = 500
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing(Generic[T]):
+    """One page of a list, newest first.
+
+    ``partial`` is true where the search stopped before the page was full although older rows exist;
+    ``next_cursor`` then searches further back. ``count`` counts at most 10,001 rows; ``count_capped`` says that
+    there are, or may be, more.
+    """
+
+    rows: Sequence[T]
+    next_cursor: str | None = None
+    previous_cursor: str | None = None
+    count: int = 0
+    count_capped: bool = False
+    partial: bool = False
+
+
+class Cursor(NamedTuple):
+    """A place in a list that is ordered by time and then key: what follows is older, or with ``newer`` newer."""
+
+    time_ns: int
+    key: int | str
+    newer: bool = False
+
+    def __str__(self) -> str:
+        tail = str(self.key).encode()
+        text = struct.pack(">?q?", self.newer, self.time_ns, isinstance(self.key, str)) + tail
+        return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str | None, kind: type) -> "Cursor | None":
+        """The cursor behind *text*.
+
+        Raises:
+            FilterError: It is none of ours.
+        """
+        if not text:
+            return None
+        try:
+            data = base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
+            newer, time_ns, is_text = struct.unpack_from(">?q?", data)
+            tail = data[10:].decode()
+            if is_text is not (kind is str):
+                raise ValueError
+            key: int | str = tail if is_text else int(tail)
+            if isinstance(key, int) and not 0 <= key <= BIGGEST:
+                raise ValueError
+        except (ValueError, struct.error):
+            raise FilterError("cursor", "this is no cursor of this list; leave it out to begin at the newest") from None
+        return cls(time_ns, key, newer)
+
+
+class Ordered(NamedTuple):
+    """What a list pages over: a table, and its columns of project, time and key, which have an index together."""
+
+    table: FromClause
+    project: Any
+    time: Any
+    key: Any
+    base: ColumnElement[bool]
+
+
+class Page(NamedTuple):
+    """What :func:`page_of` found: rows newest first, and where to go on."""
+
+    rows: Sequence[Row[Any]]
+    next_cursor: str | None
+    previous_cursor: str | None
+    total: int
+    capped: bool
+    partial: bool
+
+    def listing(self, make: Callable[[Row[Any]], T]) -> Listing[T]:
+        """The page with a value made of each row."""
+        return Listing(
+            rows=[make(row) for row in self.rows],
+            next_cursor=self.next_cursor,
+            previous_cursor=self.previous_cursor,
+            count=self.total,
+            count_capped=self.capped,
+            partial=self.partial,
+        )
+
+
+class Narrowed(NamedTuple):
+    """A filter as SQL: *where* holds for its rows; *few* is true where an index leads to few enough of them."""
+
+    where: ColumnElement[bool]
+    few: bool
+
+
+def before(ordered: Ordered, cursor: Cursor | None) -> ColumnElement[bool]:
+    """That a row lies beyond the cursor, in its direction."""
+    if cursor is None:
+        return true()
+    time, key = ordered.time, ordered.key
+    if cursor.newer:
+        return and_(time >= cursor.time_ns, or_(time > cursor.time_ns, key > cursor.key))
+    return and_(time <= cursor.time_ns, or_(time < cursor.time_ns, key < cursor.key))
+
+
+def page_of(
+    connection: Connection,
+    ordered: Ordered,
+    query: Select[Any],
+    narrow: Narrowed,
+    *,
+    project: str,
+    time: ColumnElement[bool],
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """A page of *query*, whose first two columns are the time and the key of *ordered*."""
+    at = Cursor.read(cursor, str if ordered.key.type.python_type is str else int)
+    limit = max(1, min(limit, MAX_LIMIT))
+    newer = at is not None and at.newer
+    base = and_(ordered.project == name(project), ordered.base, time)
+    span = and_(base, before(ordered, at))
+    # few rows are sorted: their order by an index would mean reading all that is not meant
+    time_order = ordered.time + 0 if narrow.few else ordered.time
+    direction = (time_order.asc(), ordered.key.asc()) if newer else (time_order.desc(), ordered.key.desc())
+    edge = None if narrow.few else slice_edge(connection, ordered, span, newer)
+    if edge is not None:
+        span = and_(span, inside(ordered, edge, newer))
+    found = connection.execute(query.where(span, narrow.where).order_by(*direction).limit(limit + 1)).all()
+    more, rows = len(found) > limit, list(found[:limit])
+    partial = not more and edge is not None
+    if newer:
+        rows.reverse()
+    count, capped = counted(connection, ordered, base, narrow)
+    last = Cursor(rows[-1][0], rows[-1][1]) if rows else None
+    first = Cursor(rows[0][0], rows[0][1], True) if rows else None
+    onwards = Cursor(edge[0], edge[1], newer) if edge is not None else None
+    if newer:
+        # whoever came from an older page can always go back there
+        next_cursor = last or (at._replace(newer=False) if at else None)
+        previous_cursor = first if more else onwards if partial else None
+    else:
+        next_cursor = last if more else onwards if partial else None
+        previous_cursor = first if at is not None and rows else at._replace(newer=True) if at is not None else None
+    return Page(
+        rows, str(next_cursor) if next_cursor else None, str(previous_cursor) if previous_cursor else None, count,
+        capped, partial,
+    )  # fmt: skip
+
+
+def slice_edge(connection: Connection, ordered: Ordered, span: ColumnElement[bool], newer: bool) -> Any:
+    """Time and key of the last row of the slice; ``None`` where fewer rows are left than it takes."""
+    direction = (ordered.time.asc(), ordered.key.asc()) if newer else (ordered.time.desc(), ordered.key.desc())
+    query = select(ordered.time, ordered.key).where(span).order_by(*direction).limit(1).offset(SLICE - 1)
+    return connection.execute(query).first()
+
+
+def inside(ordered: Ordered, edge: Any, newer: bool) -> ColumnElement[bool]:
+    time, key = ordered.time, ordered.key
+    if newer:
+        return and_(time <= edge[0], or_(time < edge[0], key <= edge[1]))
+    return and_(time >= edge[0], or_(time > edge[0], key >= edge[1]))
+
+
+def counted(
+    connection: Connection, ordered: Ordered, base: ColumnElement[bool], narrow: Narrowed
+) -> tuple[int, bool]:
+    """How many rows the whole list has, counted up to the limit and over a bounded number of rows."""
+    where = and_(base, narrow.where)
+    edge = None
+    if not narrow.few and not is_true(narrow.where):
+        reach = select(ordered.time, ordered.key).where(base)
+        edge = connection.execute(
+            reach.order_by(ordered.time.desc(), ordered.key.desc()).limit(1).offset(COUNT_LIMIT - 1)
+        ).first()
+        if edge is not None:
+            where = and_(where, inside(ordered, edge, False))
+    limited = select(ordered.key).where(where).limit(COUNT_LIMIT).subquery()
+    count = connection.execute(select(func.count()).select_from(limited)).scalar() or 0
+    return count, count >= COUNT_LIMIT or edge is not None
+
+
+def is_true(condition: ColumnElement[bool]) -> bool:
+    return str(condition) in ("true", "1 = 1", "")
