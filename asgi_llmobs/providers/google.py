@@ -301,7 +301,6 @@ ANY_HOST: tuple[Route, ...] = (
 ROUTES: tuple[Route, ...] = (
     *ANY_HOST,
     route("POST", r"/interactions$", INTERACTIONS),
-    route("GET", r"/interactions/[^/:]+$", INTERACTIONS),
 )
 
 PROVIDERS: tuple[Provider, ...] = (

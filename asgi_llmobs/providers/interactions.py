@@ -17,7 +17,6 @@ __all__ = ["INTERACTIONS"]
 NOT_PARAMETERS = frozenset("input model system_instruction tools stream generation_config".split())
 MEDIA = ("image", "audio", "video", "document", "file")
 TERMINAL = ("interaction.completed", "interaction.complete", "interaction.failed", "interaction.cancelled", "done")
-LATER = "a later GET of an earlier response: same usage as the first, count once"
 
 
 def content_part(content: Any) -> Part:
@@ -181,12 +180,8 @@ def take_event(event: Chunk, draft: Draft, reading: Reading) -> None:
 
 
 def read_interactions(wire: Wire, reading: Reading) -> None:
-    """Creating an interaction, and looking one up later."""
-    if wire.method == "GET":
-        reading.operation = "poll"
-        reading.notes.append(LATER)
-    else:
-        request_side(request_of(wire, reading), reading)
+    """Creating an interaction. Looking it up later is no call of its own: its usage would be counted twice."""
+    request_side(request_of(wire, reading), reading)
     draft = Draft(reading, parse=True)
     if is_stream(reading):
         reading.ended = False

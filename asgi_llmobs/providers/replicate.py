@@ -60,11 +60,9 @@ def metrics_usage(metrics: dict[str, Any], reading: Reading) -> Usage | None:
 
 
 def read_prediction(wire: Wire, reading: Reading) -> None:
-    """Making a prediction, and looking it up later."""
+    """Making a prediction, or the stream of one. Looking it up later is no call of its own."""
     if wire.method == "POST":
         request_side(wire, reading)
-    else:
-        reading.operation = "poll"
     draft = Draft(reading)
     if is_stream(reading):
         read_stream(wire, draft, reading)
@@ -109,7 +107,6 @@ PROVIDERS: tuple[Provider, ...] = (
         routes=(
             route("POST", r"^/v1/predictions$", PREDICTION),
             route("POST", MODEL.pattern, PREDICTION),
-            route("GET", r"^/v1/predictions/[^/]+$", PREDICTION),
         ),
     ),
     Provider(

@@ -129,7 +129,6 @@ ROUTES: tuple[Route, ...] = (
     *ANY_HOST,
     route("POST", r"/endpoints/[^/]+:(predict|rawPredict|streamRawPredict)$", PREDICT),
     route("POST", r"/interactions$", INTERACTIONS),
-    route("GET", r"/interactions/[^/:]+$", INTERACTIONS),
 )
 
 PROVIDERS: tuple[Provider, ...] = (
