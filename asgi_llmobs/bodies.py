@@ -10,13 +10,15 @@ import orjson
 
 from asgi_llmobs.records import Body
 
-__all__ = ["keep", "multipart_summary", "without_vectors"]
+__all__ = ["is_text", "keep", "multipart_summary", "slim", "without_vectors"]
 
 SLIM_ABOVE = 64 * 1024
 # whole base64 strings of images and audio; a possessive class so that it never backtracks
-BASE64_RUN = re.compile(rb'[A-Za-z0-9+/_-]{16384,}+={0,2}')
-VECTOR = re.compile(rb'\[(?:\s*+-?+[0-9][0-9.eE+-]*+\s*+,?+){16,}+\]')
+BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16384,}+={0,2}")
+VECTOR = re.compile(rb"\[(?:\s*+-?+[0-9][0-9.eE+-]*+\s*+,?+){16,}+\]")
 BASE64_EMBEDDING = re.compile(rb'("embedding"\s*+:\s*+)"[A-Za-z0-9+/]{64,}+={0,2}"')
+
+BINARY_TYPES = frozenset(("application/octet-stream", "application/zip", "application/pdf"))
 
 
 def slim(content: bytes) -> tuple[bytes, bool]:
@@ -80,13 +82,14 @@ def keep(
     if len(content) > limit:
         content = content[: limit - limit // 4] + content[-(limit // 4) :]
         truncated = True
-    return Body(
-        content=content, media_type=media_type, size=size, sha256=sha256, truncated=truncated, slimmed=slimmed
-    )
+    return Body(content=content, media_type=media_type, size=size, sha256=sha256, truncated=truncated, slimmed=slimmed)
 
 
 def is_text(media_type: str, content: bytes) -> bool:
     """Whether a body is text, by its type, or where that says nothing by its first bytes."""
-    if media_type.startswith(("audio/", "image/", "video/")) or "octet-stream" in media_type:
+    kind = media_type.partition(";")[0].strip().lower()
+    if kind.startswith(("audio/", "image/", "video/")) or kind in BINARY_TYPES:
         return False
+    if kind.startswith("text/") or kind.endswith(("json", "xml", "x-www-form-urlencoded", "event-stream")):
+        return True
     return b"\0" not in content[:512]

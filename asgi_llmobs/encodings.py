@@ -9,11 +9,15 @@ __all__ = ["Decoded", "decode"]
 
 
 class Decoded(NamedTuple):
-    """A decoded body, how many bytes of it each chunk completed, and what could not be decoded."""
+    """A decoded body, how many bytes of it each chunk completed, and what could not be decoded.
+
+    ``broken``: the bytes are not what the header says, so that a client fails on them.
+    """
 
     body: bytes
     ends: list[int]
     problem: str | None
+    broken: bool = False
 
 
 class Decoder(Protocol):
@@ -23,6 +27,9 @@ class Decoder(Protocol):
 
     def feed(self, data: bytes, limit: int) -> bytes:
         """What *data* unpacks to, cut soon after *limit* bytes."""
+
+    def ended(self) -> bool:
+        """Whether what was fed so far is whole."""
 
 
 class Inflate:
@@ -52,6 +59,9 @@ class Inflate:
                 self._inflate = zlib.decompressobj(self._bits)
         return out
 
+    def ended(self) -> bool:
+        return self._inflate.eof
+
 
 class Brotli:
     def __init__(self) -> None:
@@ -65,6 +75,9 @@ class Brotli:
             return self._decoder.process(data, output_buffer_limit=limit)  # type: ignore[no-any-return]
         return self._decoder.process(data)  # type: ignore[no-any-return]
 
+    def ended(self) -> bool:
+        return self._decoder.is_finished()  # type: ignore[no-any-return]
+
 
 class Zstd:
     """Several frames may follow each other."""
@@ -73,15 +86,20 @@ class Zstd:
         self._module = optional("compression.zstd", "backports.zstd")
         self.errors: tuple[Any, ...] = (self._module.ZstdError,)
         self._decoder: Any = self._module.ZstdDecompressor()
+        self._between = True
 
     def feed(self, data: bytes, limit: int) -> bytes:
         out = b""
         while data and len(out) < limit:
             out += self._decoder.decompress(data, limit)
+            self._between = self._decoder.eof
             data = self._decoder.unused_data if self._decoder.eof else b""
             if self._decoder.eof:
                 self._decoder = self._module.ZstdDecompressor()
         return out
+
+    def ended(self) -> bool:
+        return self._between
 
 
 def optional(*names: str) -> Any:
@@ -127,19 +145,23 @@ def decode(chunks: Sequence[bytes], content_encoding: str, limit: int) -> Decode
         decoders = [decoder(name) for name in reversed(names)]
     except (ValueError, ImportError) as error:
         return Decoded(b"".join(chunks), [], f"content-encoding {content_encoding!r} not decoded: {error}")
-    problem = None
+    problem, broken = None, False
     errors: tuple[Any, ...] = (ValueError, EOFError, OSError, *(error for each in decoders for error in each.errors))
     for chunk in chunks:
         try:
+            piece = bytes(chunk)
             for each in decoders:
-                chunk = each.feed(chunk, limit + 1)
+                piece = each.feed(piece, limit + 1)
         except errors as error:
             problem = f"content-encoding {content_encoding!r} broken after {size} bytes: {type(error).__name__}"
+            broken = True
             break
-        out.append(chunk)
-        size += len(chunk)
+        out.append(piece)
+        size += len(piece)
         ends.append(size)
         if size > limit:
             problem = f"body unpacks to more than {limit} bytes; the rest was not read"
             break
-    return Decoded(b"".join(out), ends, problem)
+    if problem is None and any(chunks) and not all(each.ended() for each in decoders):
+        problem = f"content-encoding {content_encoding!r} breaks off after {size} bytes"
+    return Decoded(b"".join(out), ends, problem, broken)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.safely import report
 
-__all__ = ["MARK", "Redactor", "safe_headers", "safe_text", "safe_url"]
+__all__ = ["MARK", "Redactor", "safe_headers", "safe_text", "safe_url", "secrets_of"]
 
 MARK = "[redacted]"
 WITHHELD = b'"[withheld: redaction failed]"'
@@ -25,28 +25,94 @@ NEVER_RESPONSE_HEADERS = frozenset(
     "set-cookie set-cookie2 authorization proxy-authenticate www-authenticate authentication-info "
     "proxy-authentication-info x-api-key api-key x-amz-security-token cookie".split()
 )
+ADDRESSES = frozenset("location content-location referer http-referer".split())
 SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|sig|signature|credential|auth|session)")
 
-# literal first, so that text without them costs next to nothing
-SECRET_TEXT = re.compile(
-    r"sk-[A-Za-z0-9_-]{16,}"
-    r"|AIza[A-Za-z0-9_-]{30,}"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{16}"
-    r"|gsk_[A-Za-z0-9]{20,}"
-    r"|xai-[A-Za-z0-9]{20,}"
-    r"|hf_[A-Za-z0-9]{20,}"
-    r"|gh[pousr]_[A-Za-z0-9]{30,}"
-    r"|github_pat_[A-Za-z0-9_]{30,}"
-    r"|xox[abprs]-[A-Za-z0-9-]{10,}"
-    r"|eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{8,}"
-    r"|Bearer [A-Za-z0-9._~+/=-]{12,}"
+# names of members whose values are credentials, wherever in a body they stand
+SECRET_MEMBER = re.compile(
+    rb"""(?ix) ( " (?: (?:x-|openai_|anthropic_|azure_)? api [_-]? key
+    | (?:aws_)? (?:secret_)? access [_-]? key (?:_id)?
+    | (?:access|refresh|auth|authorization|bearer)[_-]?token | client[_-]?secret | secret[_-]?key
+    | private[_-]?key | (?:proxy-)?authorization ) " \s*+ : \s*+ ) " (?: [^"\\] | \\. )++ "
+    """
 )
-SECRET_BYTES = re.compile(SECRET_TEXT.pattern.encode())
+MEMBER_ENDS = tuple(
+    rb'key" Key" KEY" _token" Token" -token" TOKEN" secret" Secret" SECRET" uthorization" AUTHORIZATION"'.split()
+)
+
+# literals first, so that text without them costs next to nothing
+CREDENTIALS: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...] = tuple(
+    (tuple(literals.encode().split(b"|")), re.compile(pattern.encode()))
+    for literals, pattern in (
+        ("sk-", r"sk-[A-Za-z0-9_-]{16,}"),
+        ("AIza", r"AIza[A-Za-z0-9_-]{30,}"),
+        ("AKIA|ASIA", r"(?:AKIA|ASIA)[A-Z0-9]{16}"),
+        ("gsk_", r"gsk_[A-Za-z0-9]{20,}"),
+        ("xai-", r"xai-[A-Za-z0-9]{20,}"),
+        ("hf_", r"hf_[A-Za-z0-9]{20,}"),
+        ("ghp_|gho_|ghu_|ghs_|ghr_", r"gh[pousr]_[A-Za-z0-9]{30,}"),
+        ("github_pat_", r"github_pat_[A-Za-z0-9_]{30,}"),
+        ("xox", r"xox[abprs]-[A-Za-z0-9-]{10,}"),
+        ("eyJ", r"eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{8,}"),
+        ("Bearer ", r"Bearer [A-Za-z0-9._~+/=-]{12,}"),
+    )
+)
+MARK_BYTES = MARK.encode()
+SHORTEST = 12  # characters of a credential of this very call that is looked for; "ollama" and "EMPTY" are words
+SECRET_HEADERS = frozenset(
+    "authorization proxy-authorization x-api-key api-key x-goog-api-key cookie x-amz-security-token "
+    "ocp-apim-subscription-key x-auth-token helicone-auth openai-api-key".split()
+)
+JSON_ESCAPE = re.compile(rb"(\\\\)|\\u([0-9a-fA-F]{4})")
 
 
-def safe_text(text: str) -> str:
-    """*text* with everything that looks like a credential taken out."""
-    return SECRET_TEXT.sub(MARK, text)
+def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
+    """*content* with what looks like a credential, or is one of *secrets*, taken out."""
+    for secret in secrets:
+        if secret in content:
+            content = content.replace(secret, MARK_BYTES)
+    for literals, pattern in CREDENTIALS:
+        if any(literal in content for literal in literals):
+            content = pattern.sub(MARK_BYTES, content)
+    if any(end in content for end in MEMBER_ENDS):
+        content = SECRET_MEMBER.sub(rb'\1"' + MARK_BYTES + b'"', content)
+    return content
+
+
+def unescaped(content: bytes) -> bytes:
+    """JSON text with its ``\\uXXXX`` escapes written out where that changes nothing, so that a pattern finds them."""
+
+    def plain(match: re.Match[bytes]) -> bytes:
+        code = int(match.group(2) or b"0", 16)
+        if code < 0x20 or code in (0x22, 0x5C) or 0xD800 <= code < 0xE000:
+            return match.group()
+        return chr(code).encode()
+
+    return JSON_ESCAPE.sub(plain, content) if b"\\u" in content else content
+
+
+def secrets_of(headers: Iterable[tuple[bytes, bytes]], url: str) -> tuple[bytes, ...]:
+    """The credentials that a call carries, so that they can be taken out of whatever quotes them."""
+    found = []
+    for name, value in headers:
+        if name.decode("latin-1").lower() in SECRET_HEADERS:
+            found.append(value)
+            found += re.split(rb"[ ;]+", value)  # the token without its scheme, each cookie
+    try:
+        parts = urlsplit(url)
+        found += [value.encode() for name, value in parse_qsl(parts.query) if SECRET_NAME.search(name)]
+        found += [part.partition("=")[2].encode() for part in parts.query.split("&") if SECRET_NAME.search(part)]
+        found += [text.encode() for text in (parts.password, parts.username) if text]
+    except ValueError:
+        pass
+    return tuple(sorted({secret.strip() for secret in found if len(secret.strip()) >= SHORTEST}, key=len, reverse=True))
+
+
+def safe_text(text: str, secrets: Sequence[bytes] = ()) -> str:
+    """*text* with everything that looks like a credential, or is one of *secrets*, taken out."""
+    raw = text.encode("utf-8", "surrogatepass")
+    safe = without_credentials(raw, secrets)
+    return text if safe is raw or safe == raw else safe.decode("utf-8", "replace")
 
 
 def safe_url(url: str) -> str:
@@ -67,13 +133,18 @@ def pairs(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
 
 
-def safe_headers(headers: Iterable[tuple[bytes, bytes]], *, response: bool) -> tuple[tuple[str, str], ...]:
+def safe_headers(
+    headers: Iterable[tuple[bytes, bytes]], *, response: bool, secrets: Sequence[bytes] = ()
+) -> tuple[tuple[str, str], ...]:
     """The headers that may be stored: of a request the known harmless ones, of a response all but the secret ones."""
     kept = []
     for name, value in pairs(headers):
         if name not in NEVER_RESPONSE_HEADERS if response else name in KEPT_REQUEST_HEADERS:
-            kept.append((name, safe_text(value)[:1_000]))
-    return tuple(kept)
+            kept.append((name, safe_url(value) if name in ADDRESSES else value[:1_000]))
+    values = "\n".join(value for _, value in kept)
+    if safe_text(values, secrets) == values:  # one look at all of them instead of one at each
+        return tuple(kept)
+    return tuple((name, safe_text(value, secrets)) for name, value in kept)
 
 
 class Redactor:
@@ -103,11 +174,14 @@ class Redactor:
             except (re.error, AttributeError) as error:
                 raise ConfigError("redact", f"{pattern!r} is no regular expression: {error}") from None
 
-    def body(self, content: bytes) -> bytes:
-        """*content* as it may be stored. A rule that fails withholds the content: it fails closed."""
-        content = SECRET_BYTES.sub(MARK.encode(), content)
-        for pattern in self._patterns:
-            content = pattern.sub(MARK.encode(), content)
+    def body(self, content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
+        """*content* as it may be stored. A rule that fails withholds the content: it fails closed.
+
+        Args:
+            content: A body, or any text.
+            secrets: Credentials of this very call, see :func:`secrets_of`.
+        """
+        content = self.patterns(content, secrets)
         if self._callable is None:
             return content
         try:
@@ -117,6 +191,19 @@ class Redactor:
             return WITHHELD
         return redacted if isinstance(redacted, bytes) else WITHHELD
 
-    def text(self, text: str) -> str:
+    def patterns(self, content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
+        """*content* without credentials and without what the patterns match; a callable is not asked."""
+        content = without_credentials(content, secrets)
+        if self._patterns:
+            content = unescaped(content)
+            for pattern in self._patterns:
+                content = pattern.sub(MARK_BYTES, content)
+        return content
+
+    def text(self, text: str, secrets: Sequence[bytes] = ()) -> str:
         """*text* as it may be stored."""
-        return self.body(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace") if text else text
+        if not text:
+            return text
+        raw = text.encode("utf-8", "surrogatepass")
+        safe = self.body(raw, secrets)
+        return text if safe == raw else safe.decode("utf-8", "replace")

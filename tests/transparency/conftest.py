@@ -1,0 +1,29 @@
+"""One engine for all runs of the oracle; it watches only where a run asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from asgi_llmobs.capture import clients
+from asgi_llmobs.testing import capture
+from asgi_llmobs.testing.recording import Captured
+
+
+@pytest.fixture(scope="module")
+def captured() -> Iterator[Captured]:
+    """What the watched runs recorded."""
+    with capture(instrument="off") as captured:
+        yield captured
+    clients.uninstrument()
+
+
+@pytest.fixture(params=["httpx", "httpx2"])
+def family(request: pytest.FixtureRequest):
+    """Each of the two client libraries."""
+    return pytest.importorskip(request.param)
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def is_async(request: pytest.FixtureRequest) -> bool:
+    """Both kinds of client."""
+    return request.param
