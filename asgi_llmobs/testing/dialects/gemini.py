@@ -54,11 +54,13 @@ def read(call: Call) -> Question:
     tools = []
     for group in body.get("tools") or ():
         for item in group.get("functionDeclarations") or ():
-            schema = item.get("parameters") or item.get("parametersJsonSchema") or {}
+            names = ("parameters", "parametersJsonSchema", "parameters_json_schema")  # Google reads both spellings
+            schema: Any = next((item[name] for name in names if item.get(name)), {})
             tools.append(Tool(item["name"], item.get("description") or "", schema))
     mode = ((body.get("toolConfig") or {}).get("functionCallingConfig") or {}).get("mode", "AUTO")
     wants_json = settings.get("responseMimeType") == "application/json"
-    schema = settings.get("responseSchema") or settings.get("responseJsonSchema") or {}
+    schemas = ("responseSchema", "responseJsonSchema", "response_json_schema")
+    schema = next((settings[name] for name in schemas if settings.get(name)), {})
     return Question(
         model=model_of(call),
         turns=turns,
@@ -103,7 +105,7 @@ def response(call: Call, question: Question, parts: list[dict[str, Any]], finish
 def parts_of(answer: Answer, call: Call) -> list[dict[str, Any]]:
     thinking = (call.body.get("generationConfig") or {}).get("thinkingConfig") or {}
     parts: list[dict[str, Any]] = []
-    if answer.reasoning and thinking.get("includeThoughts"):
+    if answer.reasoning and (thinking.get("includeThoughts") or thinking.get("include_thoughts")):
         parts.append({"text": answer.reasoning, "thought": True})
     if answer.text or answer.refusal:
         parts.append({"text": answer.text or answer.refusal})
