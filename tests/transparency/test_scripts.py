@@ -93,7 +93,7 @@ ANSWERED = {
 
 @pytest.mark.parametrize("name", ANSWERED)
 def test_answered(captured, family, is_async, name):
-    """An answer that comes whole, in whatever pieces, is the app's as ever and is one record with its text and usage."""
+    """An answer that comes whole, in whatever pieces, is the app's as ever and one record with its text and usage."""
     for mode, records in compare(captured, ANSWERED[name], family, is_async).items():
         (record,) = records
 
