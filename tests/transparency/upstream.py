@@ -20,7 +20,6 @@ class Upstream:
     def __init__(self) -> None:
         self.scripts: dict[str, Sequence[Any]] = {}
         self._received: dict[str, list[bytes]] = defaultdict(list)
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,11 +41,10 @@ class Upstream:
         return self._received.pop(urlsplit(url).path.split("/")[1], [])
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
