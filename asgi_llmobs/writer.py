@@ -4,7 +4,8 @@ import atexit
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from asgi_llmobs.context import suppress
@@ -22,6 +23,8 @@ PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store 
 RUNNING_AFTER_NS = 2_000_000_000
 PATIENCE = 3  # times that an unexpected error of a sink may pass by itself
 RETRY_SECONDS = (0.25, 10.0)
+BUSY_SECONDS = 5.0  # that a fork waits for a batch under way at most
+OPEN_SECONDS = 30.0  # and for the first one
 EXIT_SECONDS = 2.0
 
 
@@ -56,6 +59,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._turn_lock = threading.Lock()
+        self._pausing = False
         self._failures = 0  # in a row
         self.last_error: str | None = None
         self.cpu_ns = 0
@@ -122,16 +126,25 @@ class Writer:
             if thread is not None and thread is not threading.current_thread():
                 thread.join(1.0)
 
-    def pause(self, timeout: float = 1.0) -> bool:
+    def pause(self) -> bool:
         """Wait until nothing is being written and let nothing be written until :meth:`resume`: before a fork.
 
-        Args:
-            timeout: Seconds to wait at most.
+        The first batch imports the store: a child with half of it imported could not store anything, ever.
 
         Returns:
             Whether it holds still; :meth:`resume` is to be called only then.
         """
-        return self._turn_lock.acquire(timeout=timeout)
+        self._pausing = True
+        held = self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else BUSY_SECONDS)
+        self._pausing = False
+        return held
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        while self._pausing:  # a lock alone would go to the thread that just gave it up
+            time.sleep(0.001)
+        with self._turn_lock:
+            yield
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
@@ -151,8 +164,7 @@ class Writer:
                 self._wake.clear()
                 try:
                     started = time.thread_time_ns()
-                    with self._turn_lock:
-                        self._turn(stop)
+                    self._turn(stop)
                     self.cpu_ns += time.thread_time_ns() - started
                     self._failures = 0
                     self.last_error = None
@@ -165,16 +177,19 @@ class Writer:
 
     def _turn(self, stop: threading.Event) -> None:
         """Everything that waits, in batches; then what has been running for long."""
-        while batch := self._spool.take(BATCH):
-            self._write(batch)
-            if stop.is_set():
-                break
+        while not stop.is_set():
+            with self._still():
+                batch = self._spool.take(BATCH)
+                if not batch:
+                    break
+                self._write(batch)
         running = self._spool.running(RUNNING_AFTER_NS)
         if running:
             records = [record for exchange in running if (record := self._made(self._pipeline.running, exchange))]
             records += open_roots(running)
-            for sink in self._opened():
-                write(sink, records, patient=self._failures < PATIENCE)
+            with self._still():
+                for sink in self._opened():
+                    write(sink, records, patient=self._failures < PATIENCE)
         with self._idle:
             self._idle.notify_all()
 
