@@ -1,10 +1,10 @@
 """Where finished calls wait for the writer: bounded in bytes, every loss counted by its reason."""
 
-import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from asgi_llmobs.records import Exchange, Span
@@ -12,6 +12,7 @@ from asgi_llmobs.records import Exchange, Span
 __all__ = ["Counters", "Entry", "MemorySpool", "Spool"]
 
 Entry = Exchange | Span
+CHUNK_BYTES = 100  # of Python's own, for every chunk and its time
 
 
 class Counters(NamedTuple):
@@ -53,23 +54,36 @@ class Spool(Protocol):
 
 def weight(entry: Entry) -> int:
     """The bytes that an entry holds, roughly."""
-    if isinstance(entry, Exchange):
-        return 2_000 + entry.request_size + entry.response_size
-    return 1_000 + len(entry.input or "") + len(entry.output or "")
+    if isinstance(entry, Span):
+        return 1_000 + len(entry.input or "") + len(entry.output or "")
+    return (
+        2_000
+        + held(entry.request_chunks, entry.request_size, entry.request_truncated)
+        + held(entry.response_chunks, entry.response_size, entry.response_truncated)
+    )
 
 
-def shed_bodies(entry: Entry) -> bool:
-    """Give up the bodies of a waiting call, keep the rest; whether there were any."""
-    if not isinstance(entry, Exchange) or not (entry.request_chunks or entry.response_chunks):
-        return False
-    entry.request_chunks = []
-    entry.response_chunks = []
-    entry.request_truncated = entry.response_truncated = True
-    return True
+def held(chunks: Sequence[bytes], size: int, truncated: bool) -> int:
+    return CHUNK_BYTES * len(chunks) + (sum(map(len, chunks)) if truncated else size)
+
+
+def without_bodies(entry: Entry) -> Entry | None:
+    """A waiting entry with its bodies given up, the rest kept; ``None`` where it has none."""
+    if isinstance(entry, Span):
+        return replace(entry, input=None, output=None) if entry.input or entry.output else None
+    if not (entry.request_chunks or entry.response_chunks):
+        return None
+    entry.request_truncated = entry.request_truncated or bool(entry.request_chunks)
+    entry.response_truncated = entry.response_truncated or bool(entry.response_chunks)
+    entry.request_chunks, entry.response_chunks = [], []
+    return entry
 
 
 class MemorySpool:
     """A bounded queue in memory.
+
+    What arrives is put down without waiting for anybody and counted by whoever holds the lock next: a finalizer may put
+    a call here while the same thread is inside, and must neither wait for itself nor find things half done.
 
     Args:
         budget: Bytes that may wait. Beyond, the bodies of the oldest calls go first, then the oldest calls.
@@ -82,6 +96,7 @@ class MemorySpool:
         self._budget = budget
         self.wake = wake
         self._lock = threading.Lock()
+        self._arrived: deque[Entry | str] = deque()  # not counted yet; a text is the reason of something refused
         self._waiting: deque[tuple[Entry, int]] = deque()
         self._taken: list[tuple[Entry, int]] = []
         self._open: dict[int, Exchange] = {}
@@ -90,40 +105,54 @@ class MemorySpool:
         self._bodies_kept_from = 0  # entries before this index of the queue have lost their bodies already
         self._captured = self._stored = self._bodies_dropped = 0
         self._dropped: Counter[str] = Counter()
-        self._pid = os.getpid()
 
     def begin(self, entry: Exchange) -> None:
         """Note that a call has started."""
         self._open[id(entry)] = entry
 
-    def forget(self, entry: Exchange) -> None:
-        """The call that began is not to be recorded after all."""
-        self._open.pop(id(entry), None)
-        self._told.discard(id(entry))
-
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span."""
-        size = weight(entry)
-        with self._lock:
-            if isinstance(entry, Exchange):
-                self._open.pop(id(entry), None)
-                self._told.discard(id(entry))
+        if isinstance(entry, Exchange):
+            self._open.pop(id(entry), None)
+            self._told.discard(id(entry))
+        self._arrive(entry)
+        self.wake()
+
+    def refuse(self, reason: str) -> None:
+        """Count something as captured and dropped for this *reason*."""
+        self._arrive(reason)
+
+    def _arrive(self, entry: Entry | str) -> None:
+        self._arrived.append(entry)
+        while self._arrived and self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def _settle(self) -> None:
+        """Count what has arrived. The lock is held."""
+        while self._arrived:
+            entry = self._arrived.popleft()
             self._captured += 1
+            if isinstance(entry, str):
+                self._dropped[entry] += 1
+                continue
+            size = weight(entry)
             self._waiting.append((entry, size))
             self._bytes += size
             if self._bytes > self._budget or len(self._waiting) > self.MAX_ENTRIES:
                 self._make_room()
-        self.wake()
 
     def _make_room(self) -> None:
         index = self._bodies_kept_from
         while self._bytes > self._budget and index < len(self._waiting):
             entry, size = self._waiting[index]
-            if shed_bodies(entry):
+            bare = without_bodies(entry)
+            if bare is not None:
                 self._bodies_dropped += 1
-                small = min(size, 2_000)
-                self._waiting[index] = (entry, small)
-                self._bytes -= size - small
+                self._waiting[index] = (bare, weight(bare))
+                self._bytes -= size - weight(bare)
             index += 1
         self._bodies_kept_from = index
         while self._waiting and (self._bytes > self._budget or len(self._waiting) > self.MAX_ENTRIES):
@@ -132,13 +161,22 @@ class MemorySpool:
             self._dropped["spool full"] += 1
 
     def take(self, limit: int) -> Sequence[Entry]:
-        """Up to *limit* entries, oldest first; the same again until :meth:`done` is called."""
+        """Up to *limit* entries, oldest first; the same again until :meth:`done` is called.
+
+        Fewer where they are large: what is taken cannot be given up any more while the store is away.
+        """
         with self._lock:
+            self._settle()
             if not self._taken:
-                count = min(limit, len(self._waiting))
-                self._taken = [self._waiting.popleft() for _ in range(count)]
-                self._bodies_kept_from = max(0, self._bodies_kept_from - count)
+                self._take(limit)
             return [entry for entry, _ in self._taken]
+
+    def _take(self, limit: int) -> None:
+        size = 0
+        while self._waiting and len(self._taken) < limit and size < self._budget // 8:
+            self._taken.append(self._waiting.popleft())
+            size += self._taken[-1][1]
+        self._bodies_kept_from = max(0, self._bodies_kept_from - len(self._taken))
 
     def done(self, stored: int, dropped: dict[str, int]) -> None:
         """The entries last taken are dealt with."""
@@ -152,22 +190,16 @@ class MemorySpool:
         """Calls under way for longer than that, each given once."""
         limit = time.monotonic_ns() - older_than_ns
         found = []
-        for key, entry in list(self._open.items()):
-            if entry.clock_ns <= limit and key not in self._told:
-                self._told.add(key)
+        for entry in list(self._open.values()):
+            if entry.clock_ns <= limit and id(entry) not in self._told:
+                self._told.add(id(entry))
                 found.append(entry)
         return found
-
-    def refuse(self, reason: str) -> None:
-        """Count something as captured and dropped for this *reason*."""
-        with self._lock:
-            self._captured += 1
-            self._dropped[reason] += 1
 
     def empty(self) -> bool:
         """Whether nothing waits."""
         with self._lock:
-            return not self._waiting and not self._taken
+            return not (self._arrived or self._waiting or self._taken)
 
     def reset_after_fork(self) -> None:
         """A forked child starts with nothing: what waited belongs to the parent."""
@@ -176,6 +208,7 @@ class MemorySpool:
     def counters(self) -> Counters:
         """Exact numbers, at this moment."""
         with self._lock:
+            self._settle()
             return Counters(
                 captured=self._captured,
                 stored=self._stored,

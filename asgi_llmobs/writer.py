@@ -1,12 +1,13 @@
 """One thread of each process that takes finished calls from the spool, makes records of them, and feeds the sinks."""
 
 import atexit
+import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError
@@ -39,6 +40,37 @@ class Sink(Protocol):
         """
 
 
+class Bell:
+    """Wakes a thread. Unlike an event it may be rung by a finalizer that interrupts the one who rings or waits."""
+
+    def __init__(self) -> None:
+        self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ring(self) -> None:
+        if self._rung.empty():
+            self._rung.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Until it rings, *seconds* at most."""
+        try:
+            self._rung.get(timeout=seconds)
+        except queue.Empty:
+            return
+
+    def silence(self) -> None:
+        """Forget that it rang."""
+        while not self._rung.empty():
+            self.wait(0)
+
+
+class Batch(NamedTuple):
+    """What was made of the entries that were taken: kept until it is stored, however often that is tried."""
+
+    records: list[Span]
+    roots: list[Span]
+    unread: int
+
+
 class Writer:
     """Drains a spool into sinks.
 
@@ -53,7 +85,8 @@ class Writer:
         self._pipeline = pipeline
         self._open_sinks = open_sinks
         self._sinks: Sequence[Sink] | None = None
-        self._wake = threading.Event()
+        self._bell = Bell()
+        self._batch: Batch | None = None
         self._stop = threading.Event()  # of the thread that runs now: one that is still ending keeps its own
         self._idle = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -69,7 +102,9 @@ class Writer:
         """Start the thread, once; at interpreter shutdown nothing happens."""
         if self._thread is not None and self._thread.is_alive():
             return
-        with self._start_lock:
+        if not self._start_lock.acquire(blocking=False):
+            return  # somebody is at it: another thread, or this one before a finalizer interrupted it
+        try:
             if self._thread is not None and self._thread.is_alive():
                 return
             self._stop = threading.Event()
@@ -79,6 +114,8 @@ class Writer:
             except RuntimeError:  # no new threads while the interpreter shuts down
                 return
             self._thread = thread
+        finally:
+            self._start_lock.release()
         atexit.unregister(self.close)
         atexit.register(self.close)
 
@@ -86,8 +123,7 @@ class Writer:
         """Something was put into the spool."""
         if self._thread is None:
             self.start()
-        if not self._wake.is_set():
-            self._wake.set()
+        self._bell.ring()
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything that is in the spool now is stored.
@@ -103,7 +139,7 @@ class Writer:
         self.start()
         deadline = time.monotonic() + timeout
         self.hurry = True
-        self._wake.set()
+        self._bell.ring()
         try:
             with self._idle:
                 while not self._spool.empty():
@@ -122,7 +158,7 @@ class Writer:
             with self._start_lock:
                 thread, self._thread = self._thread, None
                 self._stop.set()
-                self._wake.set()
+                self._bell.ring()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(1.0)
 
@@ -158,10 +194,10 @@ class Writer:
         with suppress():  # what the sinks themselves call is not recorded
             self._failures = 0
             while not stop.is_set():
-                self._wake.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
+                self._bell.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
                 if not self.hurry and not self._spool.empty():
                     stop.wait(GATHER_SECONDS)
-                self._wake.clear()
+                self._bell.silence()
                 try:
                     started = time.thread_time_ns()
                     self._turn(stop)
@@ -203,18 +239,20 @@ class Writer:
             return make(entry)
         return None
 
-    def _write(self, batch: Sequence[Entry]) -> None:
+    def _write(self, entries: Sequence[Entry]) -> None:
         sinks = self._opened()
-        records = [record for entry in batch if (record := self._made(self._pipeline.process, entry))]
-        unread = len(batch) - len(records)
-        roots = open_roots(batch)
+        batch = self._batch
+        if batch is None:
+            records = [record for entry in entries if (record := self._made(self._pipeline.process, entry))]
+            batch = self._batch = Batch(records, open_roots(entries), len(entries) - len(records))
         patient = self._failures < PATIENCE
-        refused = max([write(sink, records, patient=patient) for sink in sinks], default=0)
-        if roots:
+        refused = max([write(sink, batch.records, patient=patient) for sink in sinks], default=0)
+        if batch.roots:
             for sink in sinks:
-                write(sink, roots, patient=patient)
-        dropped = {reason: count for reason, count in (("unreadable", unread), ("refused", refused)) if count}
-        self._spool.done(len(records) - refused, dropped)
+                write(sink, batch.roots, patient=patient)
+        dropped = {reason: count for reason, count in (("unreadable", batch.unread), ("refused", refused)) if count}
+        self._batch = None
+        self._spool.done(len(batch.records) - refused, dropped)
         with self._idle:
             self._idle.notify_all()
 
