@@ -287,9 +287,11 @@ async def watch(app: App, scope: Scope, receive: Receive, send: Send, recorder: 
     # a plain function that gives the inner awaitable: streams pay one call a chunk, not one coroutine
     def watched_send(message: Message) -> Awaitable[None]:
         try:
-            incoming.sent(message)
-            if header is not None and message["type"] in STARTS:
-                message = {**message, "headers": [*message.get("headers", ()), header]}
+            # a chunk with more to come says nothing
+            if message["type"] != "http.response.body" or not message.get("more_body"):
+                incoming.sent(message)
+                if header is not None and message["type"] in STARTS:
+                    message = {**message, "headers": [*message.get("headers", ()), header]}
         except Exception as failure:  # noqa: BLE001 - hot path: a guard object would cost more than the work
             report("send", failure)
         return send(message)
