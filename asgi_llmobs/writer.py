@@ -26,6 +26,7 @@ PATIENCE = 3  # times that an unexpected error of a sink may pass by itself
 RETRY_SECONDS = (0.25, 10.0)
 BUSY_SECONDS = 5.0  # that a fork waits for a batch under way at most
 OPEN_SECONDS = 30.0  # and for the first one
+LOAD_SECONDS = 10.0  # that the end waits besides for the very first batch, which imports the store
 EXIT_SECONDS = 2.0
 
 
@@ -154,7 +155,8 @@ class Writer:
     def close(self, timeout: float = EXIT_SECONDS) -> None:
         """Flush for *timeout* seconds at most, then end the thread. It starts again with the next finished call."""
         with safely("close"):
-            self.flush(timeout)
+            if not self.flush(timeout) and not self._spool.counters().stored and self.last_error is None:
+                self.flush(LOAD_SECONDS)
             with self._start_lock:
                 thread, self._thread = self._thread, None
                 self._stop.set()

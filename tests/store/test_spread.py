@@ -13,7 +13,6 @@ from asgi_llmobs.store.write import Sink
 from tests.calling import ask, drive, reply
 from tests.making import request, span
 
-
 SAID = "name, session_id, session_name, session_path, user_id, properties"
 
 
