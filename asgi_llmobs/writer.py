@@ -156,7 +156,7 @@ class Writer:
         """Flush for *timeout* seconds at most, then end the thread. It starts again with the next finished call."""
         with safely("close"):
             if not self.flush(timeout) and not self._spool.counters().stored and self.last_error is None:
-                self.flush(LOAD_SECONDS)
+                self.flush(LOAD_SECONDS if self._sinks is None else timeout)
             with self._start_lock:
                 thread, self._thread = self._thread, None
                 self._stop.set()
