@@ -16,7 +16,7 @@ from asgi_llmobs.redaction import (
     without_credentials,
 )
 
-WORDS = "the model, reads a long-ish prompt: state-of-the-art_and then \"answers\" {about} keys / tokens; Bearer".split(" ")
+WORDS = "the model, reads a long-ish prompt: state-of-the-art_and then \"answers\" {keys} / tokens; Bearer".split(" ")
 SECRETS = (
     "sk-" + "a1B2" * 4, "sk-proj-" + "x_Y-" * 9, "AIza" + "Q" * 30, "AKIA" + "Z9" * 8, "gsk_" + "c" * 20,
     "xai-" + "d" * 20, "hf_" + "e" * 20, "ghs_" + "f" * 30, "github_pat_" + "g_" * 15, "xoxb-1234567890",
