@@ -101,6 +101,7 @@ class MemorySpool:
         self._taken: list[tuple[Entry, int]] = []
         self._open: dict[int, Exchange] = {}
         self._told: set[int] = set()
+        self._begun = False
         self._bytes = 0
         self._bodies_kept_from = 0  # entries before this index of the queue have lost their bodies already
         self._captured = self._stored = self._bodies_dropped = 0
@@ -109,6 +110,9 @@ class MemorySpool:
     def begin(self, entry: Exchange) -> None:
         """Note that a call has started."""
         self._open[id(entry)] = entry
+        if not self._begun:  # the writer tells of calls that run for long, so it has to be up by now
+            self._begun = True
+            self.wake()
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span."""
