@@ -53,7 +53,7 @@ SECRET_MEMBERS = frozenset(
 
 # literals first, so that text without them costs next to nothing
 CREDENTIALS: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...] = tuple(
-    (tuple(literals.encode().split(b"|")), re.compile(pattern.encode()))
+    (tuple(literals.encode().split(b"|")), re.compile(rb"(?<![A-Za-z0-9])(?:" + pattern.encode() + rb")"))
     for literals, pattern in (
         ("sk-", r"sk-[A-Za-z0-9_-]{16,}"),
         ("AIza", r"AIza[A-Za-z0-9_-]{30,}"),
@@ -139,7 +139,8 @@ def secrets_of(headers: Iterable[tuple[bytes, bytes]], url: str) -> tuple[bytes,
     try:
         parts = urlsplit(url)
         found += [value.encode() for name, value in parse_qsl(parts.query) if SECRET_NAME.search(name)]
-        found += [part.partition("=")[2].encode() for part in parts.query.split("&") if SECRET_NAME.search(part)]
+        raw = (part.partition("=") for part in parts.query.split("&"))  # as it is written, and above as it is meant
+        found += [value.encode() for name, _, value in raw if SECRET_NAME.search(name)]
         found += [text.encode() for text in (parts.password, parts.username) if text]
     except ValueError:
         pass
