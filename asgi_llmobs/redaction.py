@@ -51,9 +51,11 @@ SECRET_MEMBERS = frozenset(
     for words in product(*parts)
 )
 
+# the "n" of an escaped line end is no letter of the word before
+WORD_START = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
 # literals first, so that text without them costs next to nothing
 CREDENTIALS: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...] = tuple(
-    (tuple(literals.encode().split(b"|")), re.compile(rb"(?<![A-Za-z0-9])(?:" + pattern.encode() + rb")"))
+    (tuple(literals.encode().split(b"|")), re.compile(WORD_START + rb"(?:" + pattern.encode() + rb")"))
     for literals, pattern in (
         ("sk-", r"sk-[A-Za-z0-9_-]{16,}"),
         ("AIza", r"AIza[A-Za-z0-9_-]{30,}"),

@@ -26,10 +26,12 @@ from asgi_llmobs.redaction import MARK, Redactor, safe_headers, safe_text, safe_
 )
 @pytest.mark.parametrize("around", ["{}", 'key "{}",', "x={}&y", "say {} twice {}", "{}\n" + "long " * 3000])
 def test_known_by_their_looks(secret, around):
-    """Wherever in a text they stand."""
-    text = safe_text(around.format(secret, secret))
+    """Wherever in a text they stand, written as it is or as JSON."""
+    text = around.format(secret, secret)
+    for written in (text, json.dumps(f"line\n{text}"), json.dumps(f"é{text}")):
+        safe = safe_text(written)
 
-    assert secret not in text and MARK in text
+        assert secret not in safe and MARK in safe
 
 
 @pytest.mark.parametrize(
