@@ -3,6 +3,7 @@
 import atexit
 import queue
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +103,8 @@ class Writer:
     def start(self) -> None:
         """Start the thread, once; at interpreter shutdown nothing happens."""
         if self._thread is not None and self._thread.is_alive():
+            return
+        if sys.is_finalizing():  # a thread started now never runs, and start() would wait for it for ever
             return
         if not self._start_lock.acquire(blocking=False):
             return  # somebody is at it: another thread, or this one before a finalizer interrupted it

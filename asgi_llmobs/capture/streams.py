@@ -155,7 +155,8 @@ def make_family(module: ModuleType) -> Family:
     class ResponseShell(Shell):
         def __del__(self) -> None:
             call = self.__dict__.get("_llmobs_call")
-            if call is not None and not call.done:
+            # at the end of the process threads stop where they are, locks in hand
+            if call is not None and not call.done and not sys.is_finalizing():
                 with safely("collected"):
                     call.finish("abandoned")
 
