@@ -20,7 +20,8 @@ from asgi_llmobs.spool import Entry, MemorySpool
 __all__ = ["Sink", "Writer"]
 
 BATCH = 200
-GATHER_SECONDS = 0.02  # a batch gathers for so long
+GATHER_SECONDS = 0.2  # a batch gathers for so long, unless it is full before: small ones cost twice as much a call
+GLANCE_SECONDS = 0.02  # how often it is looked whether it is
 PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well
 RUNNING_AFTER_NS = 2_000_000_000
 PATIENCE = 3  # times that an unexpected error of a sink may pass by itself
@@ -200,8 +201,7 @@ class Writer:
             self._failures = 0
             while not stop.is_set():
                 self._bell.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
-                if not self.hurry and not self._spool.empty():
-                    stop.wait(GATHER_SECONDS)
+                self._gather(stop)
                 self._bell.silence()
                 try:
                     started = time.thread_time_ns()
@@ -215,6 +215,13 @@ class Writer:
                     report("store", error)
                     low, high = RETRY_SECONDS
                     stop.wait(random.uniform(0.5, 1.0) * min(high, low * 2 ** min(self._failures, 6)))
+
+    def _gather(self, stop: threading.Event) -> None:
+        """Let a batch grow, if one has begun."""
+        enough = time.monotonic() + GATHER_SECONDS
+        while 0 < self._spool.counters().spooled < BATCH and not self.hurry and time.monotonic() < enough:
+            if stop.wait(GLANCE_SECONDS):
+                break
 
     def _turn(self, stop: threading.Event) -> None:
         """Everything that waits, in batches; then what has been running for long."""
