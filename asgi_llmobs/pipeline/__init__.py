@@ -103,7 +103,7 @@ class Pipeline:
         verdict = judge(exchange, facts, sides.decoded)
         guess = estimate(exchange, facts) if self.config.estimate_tokens else None
         cost = self._cost(facts, guess, exchange)
-        sides.warnings += unread(facts, sides.sent.content, sides.got.content, exchange.status)
+        sides.warnings += unread(facts, sides.got.content, exchange.status)
         reading = self._tellable(facts, sides)
         message = self._message(verdict, reading, sides)
         if exchange.omit_response:
