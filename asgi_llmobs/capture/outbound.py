@@ -19,7 +19,6 @@ __all__ = ["MARKER", "Call", "begin", "is_cancelled", "outcome_of", "retries"]
 MARKER = "llmobs"  # key in request.extensions: httpx copies them into the request of a redirect
 MAX_CACHED = 4_096
 GATEWAY_HOST = b"helicone.ai"  # the one peer that Helicone-* headers are meant for
-INITIALS = frozenset((b"l", b"L", b"h", b"H"))
 
 _matches: dict[tuple[Any, ...], Match | None] = {}
 
@@ -86,9 +85,10 @@ def begin(request: Any, own: Recorder | None = None) -> Call | None:
 
 def take_annotations(request: Any) -> annotations.Annotations:
     headers = request.headers.raw
-    ours = [name for name, _ in headers if name[:1] in INITIALS and annotations.is_ours(name)]
-    if not ours:
+    names = b"\n".join([name for name, _ in headers]).lower()  # every call of the app comes by here
+    if b"llmobs-" not in names and b"helicone-" not in names:
         return annotations.NONE
+    ours = [name for name, _ in headers if annotations.is_ours(name)]
     said = annotations.read(headers)
     host = request.url.raw_host
     for name in {name.lower() for name in ours}:
