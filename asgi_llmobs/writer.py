@@ -264,6 +264,7 @@ class Writer:
                 write(sink, batch.roots, patient=patient)
         dropped = {reason: count for reason, count in (("unreadable", batch.unread), ("refused", refused)) if count}
         self._batch = None
+        self.last_error = None  # before anybody is told that the spool is empty
         self._spool.done(len(batch.records) - refused, dropped)
         with self._idle:
             self._idle.notify_all()
