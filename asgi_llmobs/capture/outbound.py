@@ -84,10 +84,13 @@ def begin(request: Any, own: Recorder | None = None) -> Call | None:
 
 
 def take_annotations(request: Any) -> annotations.Annotations:
-    headers = request.headers.raw
-    names = b"\n".join([name for name, _ in headers]).lower()  # every call of the app comes by here
-    if b"llmobs-" not in names and b"helicone-" not in names:
+    # every call of the app comes by here: ``raw`` makes a new list, the attribute behind it has the names in lower case
+    listed = getattr(request.headers, "_list", None)
+    names = [entry[1] for entry in listed] if listed is not None else [name.lower() for name, _ in request.headers.raw]
+    joined = b"\n".join(names)
+    if b"llmobs-" not in joined and b"helicone-" not in joined:
         return annotations.NONE
+    headers = request.headers.raw
     ours = [name for name, _ in headers if annotations.is_ours(name)]
     said = annotations.read(headers)
     host = request.url.raw_host
@@ -127,7 +130,7 @@ def make_exchange(request: Any, recorder: Recorder, found: Match, said: annotati
         clock_ns=clock,
         first_start_ns=now,
         first_clock_ns=clock,
-        request_headers=list(request.headers.raw),
+        request_headers=request.headers.raw,
         annotations=said,
         properties=properties,
         project=said.project or trace.project,

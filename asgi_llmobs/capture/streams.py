@@ -248,7 +248,7 @@ def attach(response: Any, call: Watch, *, is_async: bool) -> None:
 
 
 def watch(response: Any, call: Watch, *, is_async: bool) -> None:
-    call.answered(response.status_code, list(response.headers.raw))
+    call.answered(response.status_code, response.headers.raw)
     content = getattr(response, "_content", None)
     if content is not None or response.is_closed:
         call.read_already(content or b"")

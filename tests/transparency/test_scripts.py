@@ -13,7 +13,7 @@ from asgi_llmobs.records import Outcome
 from tests.transparency.oracle import FAMILIES, MODES, Case, compare
 from tests.transparency.scripted import Hop
 
-EXAMPLES = int(os.environ.get("LLMOBS_TEST_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("LLMOBS_TEST_EXAMPLES", "100"))
 JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 
