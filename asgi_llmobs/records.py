@@ -448,6 +448,17 @@ class Exchange:
     omit_response: bool = False
     trace: Any = None  # context.Trace while in process; dropped when it crosses to the store
 
+    def inherit(self) -> None:
+        """Take over what the trace says by now and the call itself does not; a session of its own keeps its names."""
+        trace = self.trace
+        if trace is None:
+            return
+        if self.session_id in (None, trace.session_id):
+            self.session_id = trace.session_id
+            self.session_name = self.session_name or trace.session_name
+            self.session_path = self.session_path or trace.session_path
+        self.user_id = self.user_id or trace.user_id
+
 
 class Written(NamedTuple):
     """What became of a batch of records: how many are stored, and how many were refused for good."""
