@@ -58,8 +58,10 @@ def number(count: Any) -> str:
 
 
 def ratio(share: float | None) -> str:
-    """A share as per cent; nothing where there is nothing to divide by."""
-    return NOTHING if share is None else f"{share * 100:.4g} %"
+    """A share as per cent; nothing where there is nothing to divide by, 100 only where it is all."""
+    if share is not None and 0.999 < share < 1:
+        return ">99.9 %"
+    return NOTHING if share is None else f"{share * 100:.3g} %"
 
 
 def duration(ns: int | None) -> str:
