@@ -228,7 +228,7 @@ class Body:
     content: bytes
     media_type: str | None = None
     size: int = 0  # bytes of the whole, before bounding
-    sha256: str | None = None  # of the whole
+    sha256: str | None = None  # of the whole; None where content is the whole and was not read from the store
     truncated: bool = False  # head and tail only
     slimmed: bool = False  # long base64 runs replaced by their size and hash
 
