@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ __all__ = [
 
 BIGGEST = 2**63 - 1
 NAME_LENGTH = 256
+SHORTENED = re.compile(r".{256}#[0-9a-f]{16}", re.DOTALL)
 DEPTH = 64
 PICO = Decimal(10) ** 12
 PACK_ABOVE = 64
@@ -66,11 +68,14 @@ def bounded(text: str | None, length: int) -> str | None:
 
 
 def name(text: str | None) -> str | None:
-    """*text* as an indexed column takes it: beyond 256 characters, those and a hash of the whole."""
+    """*text* as an indexed column takes it: beyond 256 characters, those and a hash of the whole.
+
+    What is stored in this form already stays as it is, so that a name taken from a page is found again.
+    """
     if text is None:
         return None
     text = clean(text) or ""
-    if len(text) <= NAME_LENGTH:
+    if len(text) <= NAME_LENGTH or SHORTENED.fullmatch(text):
         return text
     return f"{text[:NAME_LENGTH]}#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

@@ -60,7 +60,7 @@ def secretive(**given: Any) -> Request:
             start_ns=made.start_ns + number * SECOND,
             duration_ns=SECOND // 2,
             outcome="error",
-            status=429,
+            status=429 if number == 1 else 400,
             error_type="rate_limit",
             error_message=CONTENT,
         )
