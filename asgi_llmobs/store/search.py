@@ -30,6 +30,7 @@ __all__ = ["Searched", "forget", "found_keys", "index", "match_words"]
 
 SEPARATOR = "\0"  # no stored text holds it
 MAX_WORDS = 32
+MERGE_PAGES = 200
 WORDS = re.compile(r'"([^"]*)"?|(\S+)')
 
 _texts = TextRow.__table__  # type: ignore[attr-defined]
@@ -89,6 +90,26 @@ def bodies_of(connection: Connection, key: int) -> bytes:
     chosen = _bodies.c.key.between(key * parts, key * parts + parts - 1)
     rows = connection.execute(select(_bodies.c.codec, _bodies.c.content).where(chosen).order_by(_bodies.c.key))
     return b"".join(unpack(content) if codec else content for codec, content in rows)
+
+
+def merge(connection: Connection, *, begin: bool) -> bool:
+    """A small step of bringing the index into one piece: only then is what was taken out of it gone for good.
+
+    Args:
+        connection: In a write transaction.
+        begin: Whether it is the first step.
+
+    Returns:
+        Whether there is more to do.
+    """
+    if connection.dialect.name != "sqlite":
+        return False
+    ask = connection.exec_driver_sql
+    before = ask("SELECT total_changes()").scalar() or 0
+    pages = -MERGE_PAGES if begin else MERGE_PAGES
+    ask("INSERT INTO llmobs_search (llmobs_search, rank) VALUES ('merge', ?)", (pages,))
+    # SQLite's own sign that there was nothing to do: no change but the command itself
+    return bool((ask("SELECT total_changes()").scalar() or 0) - before >= 2)
 
 
 def match_words(search: str) -> str:
