@@ -348,7 +348,7 @@ class TestH10RequestBodies:
         (record,) = captured.requests
         told = json.loads(record.request_body.content)["multipart"]
 
-        assert told["files"] == [{"name": "file", "filename": "talk.wav", "type": "audio/wav", "size": 5004}]
+        assert told["files"] == [{"filename": "talk.wav", "type": "audio/wav", "size": 5004}]
         assert told["fields"] == {"model": "whisper-1"} and record.request_model == "whisper-1"
         assert b"RIFF" not in record.request_body.content
 
