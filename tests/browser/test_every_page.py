@@ -1,0 +1,157 @@
+"""Every page in Chromium, filled with hostile texts: both themes, two widths, with and without JavaScript."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from asgi_llmobs.admin import Admin
+from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.write import Sink
+from asgi_llmobs.testing import serve
+from tests.admin.seeding import canaries, fill
+from tests.making import SECOND, START, request
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'`{{7*7}}javascript:alert(3)//"
+POINTS = (
+    "", "requests", "requests/{first}", "requests/{canary}", "traces", "traces/{trace}", "traces/{hostile}", "sessions",
+    "sessions/trip-1", "status", "requests?model=nothing", "requests?min_cost=x", "nowhere",
+)  # fmt: skip
+
+
+class Stripped:
+    """A proxy that takes a prefix away and tells nobody."""
+
+    def __init__(self, app: Any, prefix: str) -> None:
+        self.app, self.prefix = app, prefix
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(self.prefix)
+            scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": ""}
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """One Chromium for all tests here."""
+    with sync_api.sync_playwright() as play:
+        started = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def ids() -> dict[str, str]:
+    """What the addresses are filled with."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def site(ids: dict[str, str]) -> Iterator[str]:
+    """A filled admin for everybody, an empty one, a locked one, one with a token, and one behind a proxy."""
+    filled, empty = Database("sqlite://"), Database("sqlite://")
+    records = fill(filled)
+    call, span = canaries(HOSTILE)
+    many = [request(f"Question {n}", f"Answer {n}", start_ns=START - n * SECOND) for n in range(60)]
+    Sink(filled).write([call, span, *many])
+    ids.update(first=records["first"].id, trace=records["first"].trace_id, canary=call.id, hostile=call.trace_id)
+
+    def owner(_: Any) -> bool:
+        return True
+
+    inner = Admin(database=filled, auth=owner)
+    app = Starlette(
+        routes=[
+            Mount("/_llmobs", Admin(database=filled, auth=owner)),
+            Mount("/empty", Admin(database=empty, auth=owner)),
+            Mount("/token", Admin(database=empty, environ={"LLMOBS_ADMIN_TOKEN": "a-long-enough-token"})),
+            Mount("/tools/behind", Stripped(inner, "/tools/behind")),
+        ]
+    )
+    with serve(app) as url:
+        yield url
+    filled.dispose()
+    empty.dispose()
+
+
+class Watched:
+    """A page that notes whatever a page should not do."""
+
+    def __init__(self, page: Any, site: str) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda message: self.note(message.type in ("error", "warning"), message.text))
+        page.on("pageerror", lambda error: self.note(True, str(error)))
+        page.on("dialog", lambda dialog: (self.note(True, f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("request", lambda request: self.note(not request.url.startswith(site), f"asked for {request.url}"))
+
+    def note(self, wrong: bool, text: str) -> None:
+        # that a page answers 404 or 422 is told by the browser in the same place as real errors
+        if wrong and "the server responded with a status of 4" not in text:
+            self.complaints.append(text)
+
+
+@pytest.fixture
+def watched(browser: Any, site: str) -> Iterator[Watched]:
+    """A fresh browser window of a desktop."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield Watched(context.new_page(), site)
+    context.close()
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["js", "nojs"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page(browser: Any, site: str, ids: dict[str, str], scheme: Any, javascript: bool) -> None:
+    """No script or picture of a prompt comes to life, nothing is asked elsewhere, nothing is wider than the window."""
+    for width in (1280, 390):
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=javascript
+        )
+        view = Watched(context.new_page(), site)
+        for point in (*POINTS, "../empty/", "../empty/requests", "../token/login"):
+            view.page.goto(f"{site}/_llmobs/{point.format(**ids)}")
+
+            assert view.page.locator("h1").is_visible(), point
+            assert view.page.locator("main img, main script, main iframe, [onerror]").count() == 0, point
+            if javascript:
+                assert not view.page.evaluate("document.documentElement.scrollWidth > innerWidth"), (point, width)
+        context.close()
+
+        assert view.complaints == []
+
+
+def test_first_page_is_light(watched: Watched, site: str) -> None:
+    """Fifty rows take few requests and few bytes."""
+    sizes: list[int] = []
+    watched.page.on("response", lambda response: sizes.append(len(response.body())))
+    watched.page.goto(f"{site}/_llmobs/requests", wait_until="networkidle")
+
+    assert len(watched.asked) <= 5
+    assert sum(sizes) <= 150_000  # before compression
+
+
+def test_behind_a_proxy_that_strips(watched: Watched, site: str) -> None:
+    """Whoever only follows links gets everywhere, though the admin does not know where it is."""
+    page = watched.page
+    page.goto(f"{site}/tools/behind/")
+    page.get_by_role("link", name="Requests", exact=True).click()
+    page.get_by_title("Trace of this request").first.click()
+    page.get_by_role("link", name="Open request").click()
+    page.get_by_role("heading", name="Conversation").wait_for()
+    with page.expect_download() as download:
+        page.get_by_text("Raw request body").click()
+        page.get_by_role("link", name="Download").first.click()
+    page.get_by_role("link", name="Overview").click()
+
+    assert page.url == f"{site}/tools/behind/"
+    assert download.value.suggested_filename == "request-body.txt"
+    assert watched.complaints == []
