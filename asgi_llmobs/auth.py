@@ -121,6 +121,10 @@ def allow(decide: Callable[[Any], Verdict | Awaitable[Verdict]]) -> Allow:
     return Allow(decide)
 
 
+def _are_texts(*values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
 def token(secret: str, *, role: str = Role.OWNER) -> Token:
     """One token, typed into the sign-in page or sent as ``Authorization: Bearer …``.
 
@@ -131,7 +135,7 @@ def token(secret: str, *, role: str = Role.OWNER) -> Token:
     Raises:
         ConfigError: The token is too short or the role unknown.
     """
-    if not isinstance(secret, str) or len(secret.strip()) < SHORTEST_TOKEN:
+    if not _are_texts(secret) or len(secret.strip()) < SHORTEST_TOKEN:
         raise ConfigError("auth", f"a token needs at least {SHORTEST_TOKEN} characters")
     return Token(Secret.of(secret.strip()), _known(role))
 
@@ -147,7 +151,7 @@ def basic(user: str, password: str, *, role: str = Role.OWNER) -> Basic:
     Raises:
         ConfigError: A part is missing or the role unknown.
     """
-    if not isinstance(user, str) or not isinstance(password, str) or not user or not password or ":" in user:
+    if not _are_texts(user, password) or not user or not password or ":" in user:
         raise ConfigError("auth", "basic() takes a user without a colon and a password, both not empty")
     return Basic(Secret.of(user), Secret.of(password), _known(role))
 
