@@ -69,6 +69,8 @@ def duration(ns: int | None) -> str:
     if ns is None:
         return NOTHING
     ms = ns / 1e6
+    if ns == 0:
+        return "0 ms"
     if ms < 1:
         return f"{ms:.2f} ms"
     if ms < 999.5:
