@@ -141,15 +141,14 @@ class Pricer:
             return reported(usage)
         if usage.total_tokens is None:
             return Cost(reason=unpriced_units(usage))
-        day = datetime.fromtimestamp(max(0, min(start_ns, 2**62)) / 1e9, UTC).date()
+        moment = slot(max(0, min(start_ns, 2**62)) // (SLOT * 1_000_000_000))
         models = [model for model in (reading.response_model, reading.request_model) if model]
         if not models:
             return Cost(reason="no model is named")
-        own = self._own(reading, day)
+        own = self._own(reading, moment.date())
         if own is not None:
             return priced(usage, own, OWN)
         tier = tier_of(reading)
-        moment = datetime.fromtimestamp(max(0, min(start_ns, 2**62)) // (SLOT * 1_000_000_000) * SLOT, UTC)
         place = provider_of(reading, url_or_provider)
         found = Rates({}, reason="no model is named")
         for model in models:
@@ -168,6 +167,12 @@ class Pricer:
                 since = override.since.isoformat() if override.since > date.min else None
                 return Rates(rates, source="override", price_date=since)
         return None
+
+
+@lru_cache(maxsize=64)
+def slot(number: int) -> datetime:
+    """The start of the slot of time with that number."""
+    return datetime.fromtimestamp(number * SLOT, UTC)
 
 
 def reported(usage: Usage) -> Cost:

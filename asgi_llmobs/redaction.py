@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -156,6 +157,7 @@ def safe_text(text: str, secrets: Sequence[bytes] = ()) -> str:
     return text if safe is raw or safe == raw else safe.decode("utf-8", "replace")
 
 
+@lru_cache(maxsize=512)  # an app calls few addresses
 def safe_url(url: str) -> str:
     """*url* without user info, and with the values of query parameters that name a secret taken out."""
     try:

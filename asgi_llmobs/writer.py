@@ -19,7 +19,7 @@ from asgi_llmobs.spool import Entry, MemorySpool
 
 __all__ = ["Sink", "Writer"]
 
-BATCH = 200
+BATCH = 500
 GATHER_SECONDS = 0.2  # a batch gathers for so long, unless it is full before: small ones cost twice as much a call
 GLANCE_SECONDS = 0.02  # how often it is looked whether it is
 PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well

@@ -93,16 +93,19 @@ def input_message(message: Any) -> Message:
         return Message(role="user", parts=(Part(type="text", content=message),))
     message = obj(message)
     role = role_of(message.get("role"))
+    content = message.get("content")
+    if len(message) == 2 and "role" in message and type(content) is str and role != "tool":
+        return Message(role=role, parts=(Part(type="text", content=content),))
     name = named(message.get("name"))
     if role == "tool":
         answered = named(message.get("tool_call_id"))
-        part = Part(type="tool_call_response", id=answered, name=name, content=as_text(message.get("content")))
+        part = Part(type="tool_call_response", id=answered, name=name, content=as_text(content))
         return Message(role=role, parts=(part,), name=name)
     parts: list[Part] = []
     reasoning = named(message.get("reasoning_content")) or named(message.get("reasoning"))
     if reasoning:
         parts.append(Part(type="reasoning", content=reasoning))
-    parts.extend(input_parts(message.get("content")))
+    parts.extend(input_parts(content))
     if named(message.get("refusal")):
         parts.append(Part(type="refusal", content=message["refusal"]))
     if obj(message.get("audio")).get("id"):

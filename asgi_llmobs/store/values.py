@@ -46,7 +46,7 @@ def clean(text: Any) -> str | None:
     """*text* with NUL shown as ␀ and lone surrogates replaced."""
     if text is None:
         return None
-    found = text if isinstance(text, str) else str(text)
+    found = text if type(text) is str else str(text)
     if "\0" in found:
         found = found.replace("\0", "\u2400")
     if found.isascii():
