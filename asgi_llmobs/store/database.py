@@ -26,6 +26,14 @@ BUSY_SECONDS = 5.0
 CHECKPOINT_MILLISECONDS = 100  # that emptying the log may hold up others
 OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
 ADVISORY_LOCK = 0x6C6C6D6F
+WRITE_LOCK = ADVISORY_LOCK + 1
+# a server that hangs, or a client that was stopped inside a transaction, holds nobody up for ever
+SERVER_SETTINGS = {
+    "search_path": SCHEMA,
+    "lock_timeout": "15s",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+}
 DRIVERS = {
     "sqlite": "sqlite+pysqlite",
     "postgres": "postgresql+psycopg",
@@ -154,7 +162,15 @@ class Database:
             try:
                 with engine.connect() as connection:
                     connection = connection.execution_options(llmobs_write=write)
+                    if not write and connection.dialect.name != "sqlite":
+                        # as on SQLite: all that one read sees is of one moment
+                        connection = connection.execution_options(
+                            isolation_level="REPEATABLE READ", postgresql_readonly=True
+                        )
                     with connection.begin():
+                        if write and connection.dialect.name != "sqlite":
+                            # as on SQLite: writers take turns, so that none acts on what another is about to change
+                            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
                         yield connection
             except DBAPIError as error:
                 raise StoreError(f"{type(error.orig).__name__}: {first_line(error)}") from error
@@ -185,7 +201,10 @@ class Database:
                 pool_size=2,
                 max_overflow=8,
                 hide_parameters=True,
-                connect_args={"options": f"-csearch_path={SCHEMA}", "connect_timeout": 5},
+                connect_args={
+                    "options": " ".join(f"-c{name}={value}" for name, value in SERVER_SETTINGS.items()),
+                    "connect_timeout": 5,
+                },
             )
         except (ModuleNotFoundError, NoSuchModuleError) as error:
             raise StoreError(f"no driver for {url.drivername}: pip install 'asgi_llmobs[postgres]'") from error

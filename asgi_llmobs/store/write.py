@@ -152,8 +152,6 @@ class Batch:
 
     def new_keys(self, count: int) -> range:
         """Keys for *count* rows: the transaction holds the write lock, so nobody else takes them."""
-        if self.connection.dialect.name != "sqlite":
-            self.connection.exec_driver_sql("LOCK TABLE llmobs_spans IN SHARE ROW EXCLUSIVE MODE")
         last = self.connection.exec_driver_sql("SELECT max(key) FROM llmobs_spans").scalar() or 0
         return range(last + 1, last + 1 + count)
 

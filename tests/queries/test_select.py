@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +14,7 @@ from asgi_llmobs.queries.traces import list_traces
 from asgi_llmobs.records import Request
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
+from tests.databases import BACKENDS, new_database
 from tests.making import SECOND, START, priced, request, span
 
 CITIES = ["Paris", "Rome", "Oslo", "Lima"]
@@ -51,15 +51,16 @@ def some_requests() -> list[Request]:
 RECORDS = some_requests()
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path_factory.mktemp('select') / 'llmobs.db'}")
+@pytest.fixture(scope="module", params=BACKENDS)
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     shuffled = RECORDS.copy()
     random.Random(1).shuffle(shuffled)
-    for start in range(0, len(shuffled), 70):
-        Sink(made).write(shuffled[start : start + 70])
-    yield made
-    made.dispose()
+    with new_database(request.param, tmp_path_factory.mktemp("select"), request) as url:
+        made = Database(url)
+        for start in range(0, len(shuffled), 70):
+            Sink(made).write(shuffled[start : start + 70])
+        yield made
+        made.dispose()
 
 
 def env(record: Request) -> str:
@@ -113,7 +114,7 @@ def parsed(query: str) -> Filter:
 @pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("query", CASES)
 def test_filter_finds_what_it_says(
-    database: Database, query: str, bounded: bool, monkeypatch: pytest.MonkeyPatch
+    filled: Database, query: str, bounded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page after page a filter gives the very records that it means, also where slices are small and nothing is few."""
     if bounded:
@@ -122,7 +123,7 @@ def test_filter_finds_what_it_says(
     expected = sorted((r for r in RECORDS if CASES[query](r)), key=lambda r: r.start_ns, reverse=True)
     flt, found, cursor = parsed(query), [], None
     for _ in range(100):
-        page = list_requests(database, flt, cursor=cursor, limit=17)
+        page = list_requests(filled, flt, cursor=cursor, limit=17)
         found += page.rows
         cursor = page.next_cursor
         if cursor is None:
@@ -136,18 +137,18 @@ def test_filter_finds_what_it_says(
 
 @pytest.mark.parametrize("query", ["", "status=error", "property.env=a", "q=rome"])
 @pytest.mark.parametrize("listing", [list_requests, list_traces, list_sessions])
-def test_back_and_forth(database: Database, query: str, listing) -> None:
+def test_back_and_forth(filled: Database, query: str, listing) -> None:
     """The way back shows the same pages as the way there."""
     flt, there, cursor = parsed(query), [], None
     while True:
-        page = listing(database, flt, cursor=cursor, limit=10)
+        page = listing(filled, flt, cursor=cursor, limit=10)
         there.append(page.rows)
         if page.next_cursor is None:
             break
         cursor = page.next_cursor
     back = [page.rows]
     while page.previous_cursor is not None:
-        page = listing(database, flt, cursor=page.previous_cursor, limit=10)
+        page = listing(filled, flt, cursor=page.previous_cursor, limit=10)
         if page.rows:
             back.append(page.rows)
 
@@ -155,22 +156,21 @@ def test_back_and_forth(database: Database, query: str, listing) -> None:
 
 
 @pytest.mark.parametrize("query", list(CASES))
-def test_traces_and_sessions_with_such_a_request(database: Database, query: str) -> None:
+def test_traces_and_sessions_with_such_a_request(filled: Database, query: str) -> None:
     """A trace and a session are listed where one of their requests is meant."""
     if query.startswith("since"):
         pytest.skip("times are those of the trace and the session here")
     meant = [r for r in RECORDS if CASES[query](r)]
-    traces = list_traces(database, parsed(query), limit=500)
-    sessions = list_sessions(database, parsed(query), limit=500)
+    traces = list_traces(filled, parsed(query), limit=500)
+    sessions = list_sessions(filled, parsed(query), limit=500)
 
     assert {row.trace_id for row in traces.rows} == {r.trace_id for r in meant}
     assert {row.session_id for row in sessions.rows} == {r.session_id for r in meant if r.session_id}
     assert (traces.count, sessions.count) == (len(traces.rows), len(sessions.rows))
 
 
-def test_new_rows_do_not_shift_a_page(tmp_path: Path) -> None:
+def test_new_rows_do_not_shift_a_page(database: Database) -> None:
     """What arrives while somebody reads neither repeats nor hides a row of the next page."""
-    database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
     old = [request(start_ns=START + number) for number in range(20)]
     Sink(database).write(old)
     first = list_requests(database, Filter(), limit=10)
@@ -181,41 +181,36 @@ def test_new_rows_do_not_shift_a_page(tmp_path: Path) -> None:
     assert [row.id for row in (*first.rows, *second.rows)] == [one.id for one in reversed(old)]
     assert second.next_cursor is None
     assert len(newer.rows) == 15
-    database.dispose()
 
 
 @pytest.mark.parametrize("cursor", ["x", "!!!", "AAAA", "ä", "A" * 400, "AAAAAAAAAAAAAB4xMjM"])
 @pytest.mark.parametrize("listing", [list_requests, list_traces])
-def test_cursor_of_somebody_else(database: Database, cursor: str, listing) -> None:
+def test_cursor_of_somebody_else(filled: Database, cursor: str, listing) -> None:
     """A cursor that is none is an error that says so."""
     with pytest.raises(FilterError, match="^cursor: "):
-        listing(database, Filter(), cursor=cursor)
+        listing(filled, Filter(), cursor=cursor)
 
 
-def test_counting_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_stops(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long list is not counted to its end, and says so."""
     monkeypatch.setattr(paging, "COUNT_LIMIT", 11)
-    database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
     routes = ["/rare", *["/x"] * 19]
     Sink(database).write([request(start_ns=START + number, route=route) for number, route in enumerate(routes)])
 
     assert [(page.count, page.count_capped) for page in [list_requests(database, Filter())]] == [(11, True)]
     rare = list_requests(database, Filter(route=("/rare",)))
     assert (len(rare.rows), rare.count, rare.count_capped) == (1, 0, True)
-    database.dispose()
 
 
-def test_limit_is_bounded(database: Database) -> None:
+def test_limit_is_bounded(filled: Database) -> None:
     """No page is larger than 500 rows or smaller than one."""
-    assert len(list_requests(database, Filter(), limit=10**9).rows) == 300
-    assert len(list_requests(database, Filter(), limit=-5).rows) == 1
+    assert len(list_requests(filled, Filter(), limit=10**9).rows) == 300
+    assert len(list_requests(filled, Filter(), limit=-5).rows) == 1
 
 
-def test_other_spans_are_not_requests(tmp_path: Path) -> None:
+def test_other_spans_are_not_requests(database: Database) -> None:
     """A span with a property or a session of its own is not found among requests."""
-    database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
     Sink(database).write([span(session_id="s", properties={"a": "b"}, input="rome", kind="tool")])
 
     for flt in (Filter(session=("s",)), Filter(properties=(("a", "b"),)), Filter(text="rome"), Filter(kind=("tool",))):
         assert list_requests(database, flt).rows == []
-    database.dispose()

@@ -1,9 +1,7 @@
 """Sessions: totals against a hand computation, and the tree of paths."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +11,6 @@ from asgi_llmobs.records import Cost, Request
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests.making import SECOND, START, priced, request
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
-    yield made
-    made.dispose()
 
 
 def session(database: Database, *records: Request) -> SessionDetail:

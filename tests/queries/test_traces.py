@@ -1,12 +1,8 @@
 """Trees: parents, paths of node ids, what is missing, and the five metrics."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
-
-import pytest
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.traces import TraceTree, get_trace, list_traces
@@ -16,13 +12,6 @@ from asgi_llmobs.store.write import Sink
 from tests.making import SECOND, START, request, span
 
 TRACE = "f" * 32
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
-    yield made
-    made.dispose()
 
 
 def node(id: str, parent: str | None = None, start: float = 0, length: float = 1, *, llm: bool = False, **more) -> Span:

@@ -92,14 +92,12 @@ def test_location_hides_the_password() -> None:
     assert Database("sqlite://").location == "memory"
 
 
-def test_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_newer_schema_is_refused(database: Database) -> None:
     """A database of a later version is neither read nor changed."""
-    path = tmp_path / "llmobs.db"
-    database = Database(url_of(path))
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE llmobs_meta SET value = '999' WHERE name = 'version'")
     database.dispose()
-    later = Database(url_of(path))
+    later = Database(database.url)
 
     for attempt in (later.read, later.write):
         with pytest.raises(SchemaTooNew, match="schema 999"), attempt():
@@ -183,15 +181,25 @@ def test_memory_is_one_database_for_all_threads() -> None:
     database.dispose()
 
 
-def test_write_is_rolled_back_whole(tmp_path: Path) -> None:
+def test_write_is_rolled_back_whole(database: Database) -> None:
     """What fails leaves nothing behind, and the lock is free again."""
-    database = Database(url_of(tmp_path / "llmobs.db"))
     with pytest.raises(RuntimeError), database.write() as connection:
         connection.exec_driver_sql("INSERT INTO llmobs_meta (name, value) VALUES ('a', 'b')")
         raise RuntimeError
     with database.write() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_meta WHERE name = 'a'").scalar() == 0
-    database.dispose()
+
+
+def test_a_read_sees_one_moment(database: Database) -> None:
+    """What is written while somebody reads is not in what that one still reads."""
+    sink = Sink(database)
+    sink.write([request()])
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_spans").scalar() == 1
+        sink.write([request()])
+        assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_traces").scalar() == 1
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_traces").scalar() == 2
 
 
 def test_readers_go_on_while_another_process_writes(tmp_path: Path) -> None:
@@ -221,24 +229,23 @@ START_TOGETHER = """
 """
 
 
-@pytest.mark.parametrize("turn", range(2))
-def test_many_processes_start_on_an_empty_database(tmp_path: Path, turn: int) -> None:
+@pytest.mark.timeout(180)  # eight interpreters import the store
+def test_many_processes_start_on_an_empty_database(database_url: str) -> None:
     """Eight processes that open the same new database at once all write all they have."""
     import time
 
-    path = tmp_path / "new" / "llmobs.db"
     script = textwrap.dedent(START_TOGETHER)
     at = str(time.time() + 2.0)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", script, url_of(path), str(number), at], stderr=subprocess.PIPE, env=environment
+            [sys.executable, "-c", script, database_url, str(number), at], stderr=subprocess.PIPE, env=environment
         )
         for number in range(8)
     ]
     said = [process.communicate()[1].decode()[-800:] for process in running]
     failed = [text for text, process in zip(said, running, strict=True) if process.returncode]
-    database = Database(url_of(path))
+    database = Database(database_url)
     with database.read() as connection:
         count = connection.exec_driver_sql("SELECT count(*) FROM llmobs_spans").scalar()
         spans = connection.exec_driver_sql("SELECT spans FROM llmobs_traces").scalar()
@@ -249,9 +256,8 @@ def test_many_processes_start_on_an_empty_database(tmp_path: Path, turn: int) ->
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_forked_child_opens_its_own_connection(tmp_path: Path) -> None:
+def test_forked_child_opens_its_own_connection(database: Database) -> None:
     """After a fork parent and child both go on writing."""
-    database = Database(url_of(tmp_path / "llmobs.db"))
     Sink(database).write([request()])
     pid = os.fork()
     if pid == 0:
@@ -261,4 +267,3 @@ def test_forked_child_opens_its_own_connection(tmp_path: Path) -> None:
     assert Sink(database).write([request()]) == (1, 0)
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_spans").scalar() == 3
-    database.dispose()

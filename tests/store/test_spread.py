@@ -1,7 +1,6 @@
 """What was said of a trace late: put on its stored spans that say nothing themselves."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from asgi_llmobs import LLMObs, LLMObsMiddleware, annotate
@@ -23,9 +22,8 @@ def said(database: Database) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in rows]
 
 
-def test_a_root_spreads_what_it_says(tmp_path: Path) -> None:
+def test_a_root_spreads_what_it_says(database: Database) -> None:
     """Spans stored before get it, what they say themselves stays, other traces and projects are left alone."""
-    database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
     sink = Sink(database)
     trace = "a" * 32
     sink.write(
@@ -53,12 +51,11 @@ def test_a_root_spreads_what_it_says(tmp_path: Path) -> None:
     assert session is not None and session.session.request_count == 1
     found = [row.name for row in list_requests(database, Filter(properties=(("plan", "pro"),))).rows]
     assert found == ["silent"]
-    database.dispose()
 
 
-def test_late_annotation_from_the_app_to_the_store(tmp_path: Path) -> None:
+def test_late_annotation_from_the_app_to_the_store(database_url: str) -> None:
     """The whole way: a call is stored, then the app learns whose it is."""
-    obs = LLMObs(f"sqlite:///{tmp_path}/llmobs.db", admin=None)
+    obs = LLMObs(database_url, admin=None)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await ask("first")

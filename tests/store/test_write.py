@@ -1,7 +1,6 @@
 """The bulk write: once and only once, bad values alone, nothing of what is omitted."""
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,13 +19,6 @@ from asgi_llmobs.store.write import Sink
 from tests.making import SECOND, START, attempt, body, priced, request, span
 
 TABLES = ("spans", "details", "attempts", "bodies", "properties", "texts", "traces", "sessions")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
-    yield made
-    made.dispose()
 
 
 def counts(database: Database) -> dict[str, int]:
@@ -344,7 +336,7 @@ def test_cost_is_exact_to_the_billionth(database: Database) -> None:
     assert only(database).cost_usd == Decimal("0.000000037512")
 
 
-def test_empty_batch(database: Database) -> None:
+def test_empty_batch(tmp_path: Path) -> None:
     """Nothing to write opens nothing."""
-    assert Sink(database).write([]) == (0, 0)
-    assert database.path is not None and not Path(database.path).exists()
+    assert Sink(Database(f"sqlite:///{tmp_path / 'llmobs.db'}")).write([]) == (0, 0)
+    assert list(tmp_path.iterdir()) == []
