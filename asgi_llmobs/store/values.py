@@ -74,7 +74,8 @@ def name(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    text = clean(text) or ""
+    if type(text) is not str or not text.isascii() or "\0" in text:  # nearly all are plain: no second call for them
+        text = clean(text) or ""
     if len(text) <= NAME_LENGTH or SHORTENED.fullmatch(text):
         return text
     return f"{text[:NAME_LENGTH]}#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
