@@ -12,7 +12,7 @@ from asgi_llmobs.errors import LLMObsError
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Exchange, Span, Written
 from asgi_llmobs.safely import report, safely
-from asgi_llmobs.spool import Entry, MemorySpool
+from asgi_llmobs.spool import Entry, Spool
 
 __all__ = ["Sink", "Writer"]
 
@@ -45,7 +45,7 @@ class Writer:
         open_sinks: Gives the sinks; called in the writer's thread, at the first batch.
     """
 
-    def __init__(self, spool: MemorySpool, pipeline: Pipeline, open_sinks: Callable[[], Sequence[Sink]]) -> None:
+    def __init__(self, spool: Spool, pipeline: Pipeline, open_sinks: Callable[[], Sequence[Sink]]) -> None:
         self._spool = spool
         self._pipeline = pipeline
         self._open_sinks = open_sinks
@@ -121,6 +121,8 @@ class Writer:
                 self._wake.set()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(1.0)
+            if thread is None or not thread.is_alive():
+                self._spool.close()
 
     def pause(self, timeout: float = 1.0) -> bool:
         """Wait until nothing is being written and let nothing be written until :meth:`resume`: before a fork.
@@ -149,6 +151,7 @@ class Writer:
                 if not self.hurry and not self._spool.empty():
                     stop.wait(GATHER_SECONDS)
                 self._wake.clear()
+                self._spool.tend()
                 try:
                     started = time.thread_time_ns()
                     with self._turn_lock:
@@ -161,7 +164,14 @@ class Writer:
                     self.last_error = f"{type(error).__name__}"
                     report("store", error)
                     low, high = RETRY_SECONDS
-                    stop.wait(random.uniform(0.5, 1.0) * min(high, low * 2 ** min(self._failures, 6)))
+                    self._rest(stop, random.uniform(0.5, 1.0) * min(high, low * 2 ** min(self._failures, 6)))
+
+    def _rest(self, stop: threading.Event, seconds: float) -> None:
+        """Wait before the next try; the spool fills up in the meantime."""
+        until = time.monotonic() + seconds
+        while not stop.is_set() and (left := until - time.monotonic()) > 0:
+            stop.wait(min(left, PAUSE_SECONDS))
+            self._spool.tend()
 
     def _turn(self, stop: threading.Event) -> None:
         """Everything that waits, in batches; then what has been running for long."""

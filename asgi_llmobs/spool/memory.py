@@ -1,71 +1,15 @@
-"""Where finished calls wait for the writer: bounded in bytes, every loss counted by its reason."""
+"""A spool in memory only: for stores in memory, for tests, and where no folder can be written."""
 
 import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
 
-from asgi_llmobs.records import Exchange, Span
+from asgi_llmobs.records import Exchange
+from asgi_llmobs.spool.base import Counters, Entry, shed_bodies, weight
 
-__all__ = ["Counters", "Entry", "MemorySpool", "Spool"]
-
-Entry = Exchange | Span
-
-
-class Counters(NamedTuple):
-    """The accounting identity: ``captured == stored + spooled + sum(dropped.values())``."""
-
-    captured: int
-    stored: int
-    spooled: int
-    dropped: dict[str, int]
-    bodies_dropped: int
-    spooled_bytes: int
-    open: int
-
-
-class Spool(Protocol):
-    """What capture and the writer need of a spool, whether it lives in memory or in mapped files."""
-
-    def begin(self, entry: Exchange) -> None:
-        """Note that a call has started; it may never finish."""
-
-    def put(self, entry: Entry) -> None:
-        """Take over a finished call or span. Never blocks, never raises for lack of room: drops and counts."""
-
-    def refuse(self, reason: str) -> None:
-        """Something happened that is not taken over at all: count it as dropped for this *reason*."""
-
-    def take(self, limit: int) -> Sequence[Entry]:
-        """Up to *limit* entries, oldest first. They stay spooled until :meth:`done`."""
-
-    def done(self, stored: int, dropped: dict[str, int]) -> None:
-        """The entries last taken are in the store, or given up for the reasons counted in *dropped*."""
-
-    def running(self, older_than_ns: int) -> Sequence[Exchange]:
-        """Calls that began more than *older_than_ns* ago and are not finished, each given once."""
-
-    def counters(self) -> Counters:
-        """Exact numbers, at this moment."""
-
-
-def weight(entry: Entry) -> int:
-    """The bytes that an entry holds, roughly."""
-    if isinstance(entry, Exchange):
-        return 2_000 + entry.request_size + entry.response_size
-    return 1_000 + len(entry.input or "") + len(entry.output or "")
-
-
-def shed_bodies(entry: Entry) -> bool:
-    """Give up the bodies of a waiting call, keep the rest; whether there were any."""
-    if not isinstance(entry, Exchange) or not (entry.request_chunks or entry.response_chunks):
-        return False
-    entry.request_chunks = []
-    entry.response_chunks = []
-    entry.request_truncated = entry.response_truncated = True
-    return True
+__all__ = ["MemorySpool"]
 
 
 class MemorySpool:
@@ -81,7 +25,7 @@ class MemorySpool:
     def __init__(self, budget: int, wake: Callable[[], None] = lambda: None) -> None:
         self._budget = budget
         self.wake = wake
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end one call in the middle of another
         self._waiting: deque[tuple[Entry, int]] = deque()
         self._taken: list[tuple[Entry, int]] = []
         self._open: dict[int, Exchange] = {}
@@ -96,10 +40,8 @@ class MemorySpool:
         """Note that a call has started."""
         self._open[id(entry)] = entry
 
-    def forget(self, entry: Exchange) -> None:
-        """The call that began is not to be recorded after all."""
-        self._open.pop(id(entry), None)
-        self._told.discard(id(entry))
+    def progress(self, entry: Exchange) -> None:
+        """More of an answer came in: the call itself has it."""
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span."""
@@ -168,6 +110,12 @@ class MemorySpool:
         """Whether nothing waits."""
         with self._lock:
             return not self._waiting and not self._taken
+
+    def tend(self) -> None:
+        """Nothing has to be looked after."""
+
+    def close(self) -> None:
+        """Nothing has to be closed."""
 
     def reset_after_fork(self) -> None:
         """A forked child starts with nothing: what waited belongs to the parent."""
