@@ -114,14 +114,22 @@ class Estate:
 
     def close(self) -> None:
         """Give the folder up; delete it where nothing is left in it."""
-        for segment in self._segments:
-            segment.close(remove=False)
         if not self._segments and not self.foreign:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self.forsake()
+
+    def forsake(self) -> None:
+        """Close everything and delete nothing."""
+        for segment in self._segments:
+            segment.close(remove=False)
         self._segments = []
         descriptor, self._lock = self._lock, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def __del__(self) -> None:
+        with safely("spool close"):
+            self.forsake()
 
 
 def estates(root: str, own: str | None, known: set[str]) -> Iterator[Estate]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from asgi_llmobs.providers import ANY_HOST, GENERIC, PROVIDERS, Match, match
 from asgi_llmobs.records import Exchange, Span
@@ -110,6 +111,7 @@ class DurableSpool:
         self._captured = self._stored = self._bodies_dropped = self._adopted = 0
         self._dropped: Counter[str] = Counter()
         self._damaged: Counter[str] = Counter()
+        self._estates: WeakSet[Estate] = WeakSet()
         self._strange: set[str] = set()  # folders that are not ours to take
         self._adopt_at = 0.0
         self._pid = os.getpid()
@@ -374,11 +376,10 @@ class DurableSpool:
             self._note_open()
         with safely("spool room"):
             self._make_room()
-        now = time.monotonic()
-        if now >= self._adopt_at:
-            self._adopt_at = now + ADOPT_SECONDS
+        if time.monotonic() >= self._adopt_at:
             with safely("spool adoption"):
                 self._adopt()
+            self._adopt_at = time.monotonic() + ADOPT_SECONDS
 
     def _note_open(self) -> None:
         """What streamed last, also where no further chunk comes; long calls leave files that are otherwise empty."""
@@ -425,7 +426,7 @@ class DurableSpool:
             return
         assert isinstance(entry, Exchange)
         payload = serial.end(entry, serial.secrets_in(entry), 0, started=False)
-        place = self._journal.append(Kind.END, next(self._calls), payload, beyond=True)
+        place = self._journal.append(Kind.END, next(self._calls), payload, anew=True)
         if place is None:
             self._drop(item)
             return
@@ -439,6 +440,7 @@ class DurableSpool:
 
     def _adopt(self) -> None:
         for estate in estates(self.root, self._journal.folder, self._strange):
+            self._estates.add(estate)
             try:
                 found = estate.open()
             except OSError as error:
@@ -468,10 +470,16 @@ class DurableSpool:
             if not self._spooled and not self._open and not self._roots:
                 self._journal.remove()
 
+    def forsake(self) -> None:
+        """Close every file and delete none, as the end of the process would."""
+        self._journal.forsake()
+        for estate in list(self._estates):
+            estate.forsake()
+
     def reset_after_fork(self) -> None:
         """A forked child opens files of its own: what waits, and what is under way, belongs to the parent."""
         inherited = {**self._inherited, **{key: state.entry for key, state in self._open.items()}}
-        self._journal.forsake()
+        self.forsake()
         budget, cap, origin, providers, full, segment = self._given
         self.__init__(  # type: ignore[misc]
             self.root, budget, cap, origin=origin, providers=providers, full=full, wake=self.wake, segment=segment

@@ -73,6 +73,7 @@ class Journal:
         self._numbers = count(1)
         self._sequence = 0
         self._active: Segment | None = None
+        self._dense: Segment | None = None  # for what is written anew: among new records it would keep whole files
         self._spare: Segment | None = None
         self._full: list[Segment] = []  # nothing more fits, but something waits in it
         self._used: list[Segment] = []  # to be wiped
@@ -82,8 +83,11 @@ class Journal:
     @property
     def total(self) -> int:
         """Bytes of files."""
-        own = (self._active, self._spare, *self._full, *self._used)
-        return sum(segment.size for segment in own if segment is not None)
+        return sum(segment.size for segment in self._every())
+
+    def _every(self) -> list[Segment]:
+        heads = (self._active, self._dense, self._spare)
+        return [*(segment for segment in heads if segment is not None), *self._full, *self._used]
 
     @property
     def working(self) -> bool:
@@ -99,22 +103,22 @@ class Journal:
         """Whether the next file but one would be beyond the cap."""
         return self.total - len(self._used) * self.size + 2 * self.size > self.cap
 
-    def append(self, kind: int, call: int, payload: bytes, *, beyond: bool = False) -> Place | None:
+    def append(self, kind: int, call: int, payload: bytes, *, anew: bool = False) -> Place | None:
         """Write a record; ``None`` where it cannot be done.
 
         Args:
             kind: What it tells.
             call: Number of the call that it belongs to.
             payload: Its bytes.
-            beyond: Whether one more file than the cap allows may be made for it.
+            anew: It takes the place of an earlier one: one more file than the cap allows may be made for it.
         """
-        segment = self._active
+        segment = self._dense if anew else self._active
         while True:
             self._sequence += 1
             at = segment.append(kind, call, self._sequence, payload) if segment is not None else None
             if at is not None and segment is not None:
                 return segment, at
-            segment = self._next(frame_size(len(payload)), beyond=beyond)
+            segment = self._next(frame_size(len(payload)), anew=anew)
             if segment is None:
                 return None
 
@@ -123,7 +127,7 @@ class Journal:
         new: list[Place] = []
         for segment, at in places:
             frame = segment.read(at)
-            place = None if frame is None else self.append(frame.kind, frame.call, frame.payload, beyond=True)
+            place = None if frame is None else self.append(frame.kind, frame.call, frame.payload, anew=True)
             if place is None:
                 self.release(new, MOVED)
                 return None
@@ -144,16 +148,19 @@ class Journal:
         if segment is self._active:
             if segment.used - HEADER <= SMALL:
                 segment.rewind()
+        elif segment is self._dense:
+            self._dense = None
+            self._used.append(segment)
         elif segment in self._full:
             self._full.remove(segment)
             self._used.append(segment)
         elif segment is not self._spare and segment not in self._used:
             segment.close(remove=False)  # of a folder that was left
 
-    def _next(self, needed: int, *, beyond: bool) -> Segment | None:
+    def _next(self, needed: int, *, anew: bool) -> Segment | None:
         """Another file to append to."""
         size = max(self.size, -(-(needed + HEADER) // 4096) * 4096)
-        room = self.total + size <= self.cap + (self.size if beyond else 0)
+        room = self.total + size <= self.cap + (self.size if anew else 0)
         spare = self._spare
         if spare is not None and size <= spare.size:
             self._spare = None
@@ -163,7 +170,10 @@ class Journal:
             spare = None
         if spare is None:
             return None
-        before, self._active = self._active, spare
+        if anew:
+            before, self._dense = self._dense, spare
+        else:
+            before, self._active = self._active, spare
         if before is not None:
             (self._full if before.live else self._used).append(before)
         return spare
@@ -246,25 +256,23 @@ class Journal:
 
     def leave(self) -> None:
         """Begin a new folder with the next record; what waits in the old one can still be read."""
-        segments = [segment for segment in (self._active, self._spare, *self._full, *self._used) if segment is not None]
-        for segment in segments:
+        for segment in self._every():
             if segment.live:
                 segment.detach()
             else:
                 segment.close(remove=False)
         if self._lock is not None:
             os.close(self._lock)
-        self._lock = self.folder = self._active = self._spare = None
+        self._lock = self.folder = self._active = self._dense = self._spare = None
         self._full, self._used = [], []
 
     def remove(self) -> None:
         """Delete the folder, in which nothing waits."""
         folder = self.folder
-        for segment in (self._active, self._spare, *self._full, *self._used):
-            if segment is not None:
-                with safely("spool close"):
-                    segment.close(remove=True)
-        self._active = self._spare = self.folder = None
+        for segment in self._every():
+            with safely("spool close"):
+                segment.close(remove=True)
+        self._active = self._dense = self._spare = self.folder = None
         self._full, self._used = [], []
         if folder is not None:
             with safely("spool close"):
@@ -276,10 +284,9 @@ class Journal:
 
     def forsake(self) -> None:
         """Close everything and delete nothing: in a forked child, and where nobody needs the spool any more."""
-        for segment in (self._active, self._spare, *self._full, *self._used):
-            if segment is not None:
-                segment.close(remove=False)
-        self._active = self._spare = None
+        for segment in self._every():
+            segment.close(remove=False)
+        self._active = self._dense = self._spare = None
         self._full, self._used = [], []
         descriptor, self._lock = self._lock, None
         if descriptor is not None:
