@@ -3,15 +3,12 @@
 import os
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from itertools import count
 from typing import Any
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from asgi_llmobs.providers import ANY_HOST, GENERIC, PROVIDERS, Match, match
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.safely import report, safely
 from asgi_llmobs.spool import serial
@@ -19,6 +16,7 @@ from asgi_llmobs.spool.adoption import Estate, Left, estates
 from asgi_llmobs.spool.base import Counters, Entry, shed_bodies, weight
 from asgi_llmobs.spool.frames import Kind
 from asgi_llmobs.spool.journal import Journal
+from asgi_llmobs.spool.queue import BARE, Item, Queue
 from asgi_llmobs.spool.segment import Place
 
 __all__ = ["DurableSpool", "SEGMENT"]
@@ -26,11 +24,9 @@ __all__ = ["DurableSpool", "SEGMENT"]
 SEGMENT = 4 * 1024 * 1024
 ADOPT_SECONDS = 5.0
 TAKE_BYTES = 4 * 1024 * 1024  # of one batch
-MAX_ENTRIES = 100_000
 MAX_ROOTS = 10_000
 SHED_AT_ONCE = 200  # calls whose bodies are given up before others get their turn
 GROWING: Any = bytearray  # pieces that very many chunks are put together into
-WAITING, TAKEN, GONE = range(3)
 
 
 class Open:
@@ -46,21 +42,6 @@ class Open:
         self.index = 0  # chunks of its answer that stand in records
         self.size = 0  # bytes of its request that do
         self.told = False  # so do the response headers
-
-
-class Item:
-    """Something that waits: as an object, as records, mostly both."""
-
-    __slots__ = ("adopted", "entry", "held", "origin", "places", "size", "state")
-
-    def __init__(self, entry: Entry | None, size: int, places: list[Place]) -> None:
-        self.entry = entry
-        self.size = size
-        self.held = size if entry is not None else 0  # bytes of memory
-        self.places = places
-        self.state = WAITING
-        self.adopted = False
-        self.origin: Mapping[str, Any] | None = None
 
 
 class DurableSpool:
@@ -92,24 +73,19 @@ class DurableSpool:
         self.root = root
         self.wake = wake
         self._given = (budget, cap, origin, providers, full, segment)
-        # what is mapped counts too
-        self._budget = max(budget - 2 * segment, budget // 4)
         self._full = full
-        self._resolve = resolver(tuple(providers))
+        self._resolve = serial.resolver(tuple(providers))
         self._journal = Journal(root, cap, segment, origin)
         self._lock = threading.RLock()  # a finalizer may end one call in the middle of another
-        self._waiting: deque[Item] = deque()
-        self._held: deque[Item] = deque()  # those with an object, oldest first
-        self._fat: deque[Item] = deque()  # those that may still have bodies, oldest first
+        # what is mapped counts too
+        self._queue = Queue(max(budget - 2 * segment, budget // 4), self._journal.release)
         self._taken: list[Item] = []
         self._open: dict[int, Open] = {}
         self._roots: dict[str, tuple[int, Place]] = {}
         self._told: set[int] = set()
         self._inherited: dict[int, Exchange] = {}
         self._calls = count(1)
-        self._memory = self._bytes = self._spooled = 0
-        self._captured = self._stored = self._bodies_dropped = self._adopted = 0
-        self._dropped: Counter[str] = Counter()
+        self._captured = self._stored = self._adopted = 0
         self._damaged: Counter[str] = Counter()
         self._estates: WeakSet[Estate] = WeakSet()
         self._strange: set[str] = set()  # folders that are not ours to take
@@ -184,7 +160,7 @@ class DurableSpool:
                 places = self._span(entry)
             item = Item(entry, weight(entry), places)
             self._captured += 1
-            self._add(item)
+            self._queue.add(item)
         self.wake()
 
     def _end(self, entry: Exchange) -> list[Place]:
@@ -212,72 +188,11 @@ class DurableSpool:
             return []
         return [*before, place]
 
-    def _add(self, item: Item) -> None:
-        if item.places and item.held and self._memory + item.held > self._budget:
-            item.entry, item.held = None, 0
-        self._waiting.append(item)
-        self._fat.append(item)
-        self._spooled += 1
-        self._bytes += item.size
-        if item.held:
-            self._memory += item.held
-            self._held.append(item)
-        if self._memory > self._budget:
-            self._relieve_memory()
-        while self._spooled > MAX_ENTRIES:
-            self._drop_oldest()
-
-    def _relieve_memory(self) -> None:
-        """No file takes what comes: objects that stand in files go, then bodies, then the oldest calls."""
-        bare: deque[Item] = deque()
-        while self._memory > self._budget and self._held:
-            item = self._held.popleft()
-            if item.state != WAITING or not item.held:
-                continue
-            if item.places:
-                self._memory -= item.held
-                item.entry, item.held = None, 0
-            else:
-                self._shed(item)
-                bare.append(item)
-        self._held.extendleft(reversed(bare))
-        while self._memory > self._budget and self._held:
-            item = self._held.popleft()
-            if item.state == WAITING and not item.places:
-                self._drop(item)
-
-    def _shed(self, item: Item) -> None:
-        """Give up the bodies of one that is held in memory only."""
-        assert item.entry is not None
-        if shed_bodies(item.entry):
-            self._bodies_dropped += 1
-            less = max(item.held - 2_000, 0)
-            item.held -= less
-            item.size -= less
-            self._memory -= less
-            self._bytes -= less
-
-    def _drop(self, item: Item, reason: str = "spool full") -> None:
-        item.state = GONE  # the queues pass it over
-        self._spooled -= 1
-        self._bytes -= item.size
-        self._memory -= item.held
-        item.entry, item.held = None, 0
-        self._dropped[reason] += 1
-        self._journal.release(item.places)
-
-    def _drop_oldest(self) -> None:
-        while self._waiting:
-            item = self._waiting.popleft()
-            if item.state == WAITING:
-                self._drop(item)
-                return
-
     def refuse(self, reason: str) -> None:
         """Count something as captured and dropped for this *reason*."""
         with self._lock:
             self._captured += 1
-            self._dropped[reason] += 1
+            self._queue.dropped[reason] += 1
 
     # on the side of the writer
 
@@ -285,19 +200,11 @@ class DurableSpool:
         """Up to *limit* entries, oldest first; the same again until :meth:`done` is called."""
         if not self._taken:
             with self._lock:
-                size = 0
-                while self._waiting and len(self._taken) < limit and size < TAKE_BYTES:
-                    item = self._waiting.popleft()
-                    if item.state == WAITING:
-                        item.state = TAKEN
-                        size += item.size
-                        self._taken.append(item)
-                drop_gone(self._fat)
-                drop_gone(self._held)
+                self._taken = self._queue.take(limit, TAKE_BYTES)
             for item in list(self._taken):
                 self._load(item)
         entries = [item.entry for item in self._taken if item.entry is not None]
-        return entries if entries or not self._waiting else self.take(limit)
+        return entries if entries or self.empty() else self.take(limit)
 
     def _load(self, item: Item) -> None:
         """Read what waits in files only."""
@@ -309,10 +216,9 @@ class DurableSpool:
         with self._lock:
             if entry is None:
                 self._taken.remove(item)
-                self._drop(item, "spool damaged")
+                self._queue.drop(item, "spool damaged")
             else:
-                item.entry, item.held = entry, item.size
-                self._memory += item.held
+                self._queue.resize(item, entry=entry)
 
     def _read(self, item: Item) -> Entry | None:
         frames = [frame for segment, at in item.places if (frame := segment.read(at)) is not None]
@@ -327,16 +233,14 @@ class DurableSpool:
     def done(self, stored: int, dropped: dict[str, int]) -> None:
         """The entries last taken are dealt with."""
         with self._lock:
-            for item in self._taken:
-                item.state = GONE
-                self._bytes -= item.size
-                self._memory -= item.held
-                item.entry, item.held = None, 0
-                self._journal.release(item.places)
-            self._spooled -= len(self._taken)
-            self._taken = []
+            taken, self._taken = self._taken, []
+            for item in taken:
+                self._queue.forget(item)
             self._stored += stored
-            self._dropped.update(dropped)
+            self._queue.dropped.update(dropped)
+        for item in taken:  # one after the other: the app's side never waits for all of them
+            with self._lock:
+                self._journal.release(item.places)
 
     def running(self, older_than_ns: int) -> Sequence[Exchange]:
         """Calls under way for longer than that, each given once."""
@@ -350,7 +254,7 @@ class DurableSpool:
 
     def empty(self) -> bool:
         """Whether nothing waits."""
-        return not self._spooled
+        return not self._queue.spooled
 
     def counters(self) -> Counters:
         """Exact numbers, at this moment."""
@@ -358,10 +262,10 @@ class DurableSpool:
             return Counters(
                 captured=self._captured,
                 stored=self._stored,
-                spooled=self._spooled,
-                dropped=dict(self._dropped),
-                bodies_dropped=self._bodies_dropped,
-                spooled_bytes=self._bytes,
+                spooled=self._queue.spooled,
+                dropped=dict(self._queue.dropped),
+                bodies_dropped=self._queue.bodies_dropped,
+                spooled_bytes=self._queue.bytes,
                 open=len(self._open),
                 adopted=self._adopted,
                 damaged=dict(self._damaged),
@@ -408,14 +312,11 @@ class DurableSpool:
             with self._lock:
                 if not self._journal.pressed():
                     return
-                if not self._fat:
-                    self._drop_oldest()
-                    if not self._spooled:
-                        return
-                    continue
-                item = self._fat.popleft()
-                if item.state == WAITING and item.places:
+                item = self._queue.fattest()
+                if item is not None:
                     self._thin(item)
+                else:
+                    self._queue.drop_oldest()
 
     def _thin(self, item: Item) -> None:
         entry = item.entry
@@ -428,14 +329,11 @@ class DurableSpool:
         payload = serial.end(entry, serial.secrets_in(entry), 0, started=False)
         place = self._journal.append(Kind.END, next(self._calls), payload, anew=True)
         if place is None:
-            self._drop(item)
+            self._queue.drop(item)
             return
-        self._bodies_dropped += 1
+        self._queue.bodies_dropped += 1
         before, item.places = item.places, [place]
-        self._bytes -= item.size
-        self._memory -= item.held
-        item.entry, item.held, item.size = None, 0, 2_000
-        self._bytes += item.size
+        self._queue.resize(item, entry=None, size=BARE)
         self._journal.release(before)
 
     def _adopt(self) -> None:
@@ -457,7 +355,7 @@ class DurableSpool:
             with self._lock:
                 self._captured += 1
                 self._adopted += 1
-                self._add(item)
+                self._queue.add(item)
         with self._lock:
             self._damaged.update(estate.damaged)
             if estate.foreign:
@@ -467,7 +365,7 @@ class DurableSpool:
     def close(self) -> None:
         """Delete this process's files where nothing waits in them; the next call makes new ones."""
         with self._lock, safely("spool close"):
-            if not self._spooled and not self._open and not self._roots:
+            if self.empty() and not self._open and not self._roots:
                 self._journal.remove()
 
     def forsake(self) -> None:
@@ -485,28 +383,3 @@ class DurableSpool:
             self.root, budget, cap, origin=origin, providers=providers, full=full, wake=self.wake, segment=segment
         )
         self._inherited = inherited
-
-
-def drop_gone(items: "deque[Item]") -> None:
-    while items and items[0].state != WAITING:
-        items.popleft()
-
-
-@lru_cache(maxsize=8)
-def resolver(extra: tuple[Any, ...]) -> serial.Resolve:
-    """Finds again who answered a call, from what a record says of it."""
-    routes = [item for provider in (*extra, *PROVIDERS) for item in provider.routes]
-    dialects = {
-        (item.dialect.api, item.dialect.operation): item.dialect
-        for item in reversed((*routes, *ANY_HOST))
-        if item.dialect is not None
-    }
-
-    def resolve(provider: str, api: str, operation: str, method: str, url: str) -> Match:
-        parts = urlsplit(url)
-        found = match(method, parts.hostname or "", parts.port, parts.path, extra)
-        if found is not None and (found.dialect.api, found.dialect.operation) == (api, operation):
-            return Match(provider, found.dialect)
-        return Match(provider, dialects.get((api, operation), GENERIC.dialect))
-
-    return resolve

@@ -4,12 +4,12 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from asgi_llmobs.config import make_data_dir
-from asgi_llmobs.safely import safely
+from asgi_llmobs.safely import report, safely
 from asgi_llmobs.spool.frames import frame_size
 from asgi_llmobs.spool.segment import DONE, HEADER, MOVED, SUFFIX, Place, Segment
 
@@ -122,7 +122,7 @@ class Journal:
             if segment is None:
                 return None
 
-    def move(self, places: list[Place]) -> list[Place] | None:
+    def move(self, places: Sequence[Place]) -> list[Place] | None:
         """Write the records of one call anew, so that the files where they stand get empty; ``None``: it failed."""
         new: list[Place] = []
         for segment, at in places:
@@ -135,11 +135,13 @@ class Journal:
         self.release(places, MOVED)
         return new
 
-    def release(self, places: list[Place], state: bytes = DONE) -> None:
+    def release(self, places: Sequence[Place], state: bytes = DONE) -> None:
         """Nothing waits in these records any more."""
         for segment, at in places:
-            with safely("spool mark"):
+            try:
                 segment.mark(at, state)
+            except (OSError, ValueError) as error:
+                report("spool mark", error)
             if segment.live <= 0:
                 segment.owner.emptied(segment)
 

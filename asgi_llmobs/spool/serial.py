@@ -8,10 +8,11 @@ from functools import lru_cache
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
-from asgi_llmobs.providers.base import Match
+from asgi_llmobs.providers import ANY_HOST, GENERIC, PROVIDERS, Match, match
 from asgi_llmobs.records import Annotations, Exchange, Outcome, Span, columns
 from asgi_llmobs.redaction import (
     ADDRESSES,
@@ -25,7 +26,7 @@ from asgi_llmobs.redaction import (
 )
 from asgi_llmobs.spool.frames import Kind
 
-__all__ = ["end", "exchange_of", "part", "root_of", "secrets_in", "span", "span_of", "start"]
+__all__ = ["end", "exchange_of", "part", "resolver", "root_of", "secrets_in", "span", "span_of", "start"]
 
 Resolve = Callable[[str, str, str, str, str], Match]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -136,17 +137,17 @@ def packed(*sections: bytes) -> bytes:
 
 
 def meta(exchange: Exchange, secrets: Sequence[bytes], index: int) -> bytes:
-    match, message, outcome = exchange.match, exchange.error_message, exchange.outcome
+    found, message, outcome = exchange.match, exchange.error_message, exchange.outcome
     if message is not None:
         message = None if exchange.omit_response else safe_text(message, secrets)
     if outcome == Outcome.ABANDONED and exchange.trace is not None and exchange.trace.client_gone:
         outcome = Outcome.CANCELLED  # known here, and only here
-    dialect = match.dialect
+    dialect = found.dialect
     return dumped(
         (
             plain_values(exchange),
             said_values(exchange.annotations),
-            (match.provider, dialect.api, dialect.operation),
+            (found.provider, dialect.api, dialect.operation),
             clean_url(exchange.url),
             str(outcome),
             message,
@@ -334,3 +335,23 @@ def interrupt(exchange: Exchange) -> None:
     last = exchange.chunk_clocks[-1] if exchange.chunk_clocks else exchange.headers_clock_ns
     exchange.outcome, exchange.eof = Outcome.INTERRUPTED, False
     exchange.end_clock_ns = last or exchange.clock_ns
+
+
+@lru_cache(maxsize=8)
+def resolver(extra: tuple[Any, ...]) -> Resolve:
+    """Finds again who answered a call, from what a record says of it."""
+    routes = [item for provider in (*extra, *PROVIDERS) for item in provider.routes]
+    dialects = {
+        (item.dialect.api, item.dialect.operation): item.dialect
+        for item in reversed((*routes, *ANY_HOST))
+        if item.dialect is not None
+    }
+
+    def resolve(provider: str, api: str, operation: str, method: str, url: str) -> Match:
+        parts = urlsplit(url)
+        found = match(method, parts.hostname or "", parts.port, parts.path, extra)
+        if found is not None and (found.dialect.api, found.dialect.operation) == (api, operation):
+            return Match(provider, found.dialect)
+        return Match(provider, dialects.get((api, operation), GENERIC.dialect))
+
+    return resolve

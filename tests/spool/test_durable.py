@@ -288,7 +288,7 @@ def test_memory_is_bounded_by_files(make: Make) -> None:
     for number in range(100):
         spool.put(finish(call(b"x" * 10_000), b"%d" % number))
 
-    assert spool._memory <= 200 * KB
+    assert spool._queue.memory <= 200 * KB
     found = drain(spool)
     assert texts(found) == [b"%d" % number for number in range(100)]
     assert all(isinstance(entry, Exchange) and entry.request_chunks == [b"x" * 10_000] for entry in found)
@@ -338,7 +338,7 @@ def test_f7_without_a_folder_calls_wait_in_memory(
 
     counters = balanced(spool)
     assert (counters.durable, counters.spooled, len(caplog.records)) == (False, 60, 1)
-    assert counters.bodies_dropped > 0 and spool._memory <= 300 * KB
+    assert counters.bodies_dropped > 0 and spool._queue.memory <= 300 * KB
     (tmp_path / "data").unlink()
     spool.tend()
     spool.put(finish(call(), b"durable again"))

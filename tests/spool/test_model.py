@@ -169,7 +169,7 @@ class Model(RuleBasedStateMachine):
         counters = self.spool.counters()
         assert counters.captured == counters.stored + counters.spooled + sum(counters.dropped.values())
         assert counters.open == len(self.opened)
-        assert self.spool._memory >= 0 and self.spool._bytes >= 0
+        assert self.spool._queue.memory >= 0 and self.spool._queue.bytes >= 0
 
     def teardown(self) -> None:
         """In the end everything has come out, but for what was damaged."""

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from asgi_llmobs.capture.annotations import Annotations
 from asgi_llmobs.records import Exchange, Outcome, columns
 from asgi_llmobs.spool import serial
-from asgi_llmobs.spool.durable import resolver
 from asgi_llmobs.spool.frames import Kind
 from tests.spool.calls import TOKEN, call, finish, span, stream
 
-RESOLVE = resolver(())
+RESOLVE = serial.resolver(())
 NOT_KEPT = {"trace", "request_headers", "response_headers", "origin"}
 
 
