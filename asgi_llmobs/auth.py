@@ -133,7 +133,7 @@ def token(secret: str, *, role: str = Role.OWNER) -> Token:
     """
     if not isinstance(secret, str) or len(secret.strip()) < SHORTEST_TOKEN:
         raise ConfigError("auth", f"a token needs at least {SHORTEST_TOKEN} characters")
-    return Token(Secret.of(secret), _known(role))
+    return Token(Secret.of(secret.strip()), _known(role))
 
 
 def basic(user: str, password: str, *, role: str = Role.OWNER) -> Basic:

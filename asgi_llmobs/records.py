@@ -364,6 +364,31 @@ class Request(Span):
         return self.usage.output_tokens if self.usage else None
 
     @property
+    def cache_read(self) -> int | None:
+        """Input tokens that came from the provider's cache."""
+        return self.usage.cache_read if self.usage else None
+
+    @property
+    def cache_write(self) -> int | None:
+        """Input tokens that were written to the provider's cache."""
+        return self.usage.cache_write if self.usage else None
+
+    @property
+    def reasoning(self) -> int | None:
+        """Output tokens spent on reasoning."""
+        return self.usage.reasoning if self.usage else None
+
+    @property
+    def audio_input(self) -> int | None:
+        """Input tokens that were audio."""
+        return self.usage.audio_input if self.usage else None
+
+    @property
+    def audio_output(self) -> int | None:
+        """Output tokens that were audio."""
+        return self.usage.audio_output if self.usage else None
+
+    @property
     def time_to_first_token_ms(self) -> float | None:
         """Milliseconds from the start to the first content token."""
         return None if self.first_token_ns is None else self.first_token_ns / 1e6

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -15,17 +16,17 @@ WITHHELD = b'"[withheld: redaction failed]"'
 
 # kept by name, everything else by default not: a list of secrets is never complete
 KEPT_REQUEST_HEADERS = frozenset(
-    "accept accept-encoding content-type content-encoding content-length user-agent openai-beta openai-organization "
-    "openai-project anthropic-version anthropic-beta x-stainless-lang x-stainless-package-version x-stainless-os "
-    "x-stainless-arch x-stainless-runtime x-stainless-runtime-version x-stainless-async x-stainless-retry-count "
-    "x-stainless-read-timeout x-stainless-timeout idempotency-key x-title http-referer x-goog-api-client "
-    "x-client-name traceparent x-amzn-bedrock-trace x-amzn-bedrock-guardrailidentifier".split()
+    b"accept accept-encoding content-type content-encoding content-length user-agent openai-beta openai-organization "
+    b"openai-project anthropic-version anthropic-beta x-stainless-lang x-stainless-package-version x-stainless-os "
+    b"x-stainless-arch x-stainless-runtime x-stainless-runtime-version x-stainless-async x-stainless-retry-count "
+    b"x-stainless-read-timeout x-stainless-timeout idempotency-key x-title http-referer x-goog-api-client "
+    b"x-client-name traceparent x-amzn-bedrock-trace x-amzn-bedrock-guardrailidentifier".split()
 )
 NEVER_RESPONSE_HEADERS = frozenset(
-    "set-cookie set-cookie2 authorization proxy-authenticate www-authenticate authentication-info "
-    "proxy-authentication-info x-api-key api-key x-amz-security-token cookie".split()
+    b"set-cookie set-cookie2 authorization proxy-authenticate www-authenticate authentication-info "
+    b"proxy-authentication-info x-api-key api-key x-amz-security-token cookie".split()
 )
-ADDRESSES = frozenset("location content-location referer http-referer".split())
+ADDRESSES = frozenset(b"location content-location referer http-referer".split())
 SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|sig|signature|credential|auth|session)")
 
 # names of members whose values are credentials, wherever in a body they stand
@@ -36,13 +37,25 @@ SECRET_MEMBER = re.compile(
     | private[_-]?key | (?:proxy-)?authorization ) " \s*+ : \s*+ ) " (?: [^"\\] | \\. )++ "
     """
 )
-MEMBER_ENDS = tuple(
-    rb'key" Key" KEY" _token" Token" -token" TOKEN" secret" Secret" SECRET" uthorization" AUTHORIZATION"'.split()
+# the same names written out: a look into a set costs less than the pattern
+SECRET_MEMBERS = frozenset(
+    "".join(words).encode()
+    for parts in (
+        (("", "x-", "openai_", "anthropic_", "azure_"), ("api",), ("", "_", "-"), ("key",)),
+        (("", "aws_"), ("", "secret_"), ("access",), ("", "_", "-"), ("key",), ("", "_id")),
+        (("access", "refresh", "auth", "authorization", "bearer"), ("", "_", "-"), ("token",)),
+        (("client",), ("", "_", "-"), ("secret",)),
+        (("secret", "private"), ("", "_", "-"), ("key",)),
+        (("", "proxy-"), ("authorization",)),
+    )
+    for words in product(*parts)
 )
 
+# the "n" of an escaped line end is no letter of the word before
+WORD_START = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
 # literals first, so that text without them costs next to nothing
 CREDENTIALS: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...] = tuple(
-    (tuple(literals.encode().split(b"|")), re.compile(pattern.encode()))
+    (tuple(literals.encode().split(b"|")), re.compile(WORD_START + rb"(?:" + pattern.encode() + rb")"))
     for literals, pattern in (
         ("sk-", r"sk-[A-Za-z0-9_-]{16,}"),
         ("AIza", r"AIza[A-Za-z0-9_-]{30,}"),
@@ -54,14 +67,18 @@ CREDENTIALS: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...] = tuple(
         ("github_pat_", r"github_pat_[A-Za-z0-9_]{30,}"),
         ("xox", r"xox[abprs]-[A-Za-z0-9-]{10,}"),
         ("eyJ", r"eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{8,}"),
-        ("Bearer ", r"Bearer [A-Za-z0-9._~+/=-]{12,}"),
     )
 )
+BEARER = re.compile(rb"Bearer [A-Za-z0-9._~+/=-]{12,}")
+# each of CREDENTIALS has so many of these characters in a row, and prose hardly ever
+WORD = b"w" * 15
+WORDS = bytes(ord("w") if chr(code).isalnum() and code < 128 or code in b"_-" else ord(" ") for code in range(256))
+REPETITIVE = 4096  # from so many bytes on it pays to look at each piece between commas only once
 MARK_BYTES = MARK.encode()
 SHORTEST = 12  # characters of a credential of this very call that is looked for; "ollama" and "EMPTY" are words
 SECRET_HEADERS = frozenset(
-    "authorization proxy-authorization x-api-key api-key x-goog-api-key cookie x-amz-security-token "
-    "ocp-apim-subscription-key x-auth-token helicone-auth openai-api-key".split()
+    b"authorization proxy-authorization x-api-key api-key x-goog-api-key cookie x-amz-security-token "
+    b"ocp-apim-subscription-key x-auth-token helicone-auth openai-api-key".split()
 )
 JSON_ESCAPE = re.compile(rb"(\\\\)|\\u([0-9a-fA-F]{4})")
 
@@ -71,12 +88,35 @@ def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
     for secret in secrets:
         if secret in content:
             content = content.replace(secret, MARK_BYTES)
-    for literals, pattern in CREDENTIALS:
-        if any(literal in content for literal in literals):
-            content = pattern.sub(MARK_BYTES, content)
-    if any(end in content for end in MEMBER_ENDS):
+    seen = content if len(content) < REPETITIVE else b",".join(set(content.split(b",")))
+    words = long_words(seen)
+    if words:
+        for literals, pattern in CREDENTIALS:
+            for literal in literals:
+                if literal in words:
+                    content = pattern.sub(MARK_BYTES, content)
+                    break
+    if b"Bearer " in seen:
+        content = BEARER.sub(MARK_BYTES, content)
+    if not SECRET_MEMBERS.isdisjoint(seen.lower().split(b'"')):
         content = SECRET_MEMBER.sub(rb'\1"' + MARK_BYTES + b'"', content)
     return content
+
+
+def long_words(content: bytes) -> bytes:
+    """Every word of *content* that is long enough for a credential, once."""
+    shape = content.translate(WORDS)
+    start = shape.find(WORD)
+    if start < 0:
+        return b""
+    found = set()
+    while start >= 0:
+        end = shape.find(b" ", start)
+        if end < 0:
+            end = len(content)
+        found.add(content[start:end])
+        start = shape.find(WORD, end)
+    return b" ".join(found)
 
 
 def unescaped(content: bytes) -> bytes:
@@ -95,13 +135,14 @@ def secrets_of(headers: Iterable[tuple[bytes, bytes]], url: str) -> tuple[bytes,
     """The credentials that a call carries, so that they can be taken out of whatever quotes them."""
     found = []
     for name, value in headers:
-        if name.decode("latin-1").lower() in SECRET_HEADERS:
+        if name.lower() in SECRET_HEADERS:
             found.append(value)
             found += re.split(rb"[ ;]+", value)  # the token without its scheme, each cookie
     try:
         parts = urlsplit(url)
         found += [value.encode() for name, value in parse_qsl(parts.query) if SECRET_NAME.search(name)]
-        found += [part.partition("=")[2].encode() for part in parts.query.split("&") if SECRET_NAME.search(part)]
+        raw = (part.partition("=") for part in parts.query.split("&"))  # as it is written, and above as it is meant
+        found += [value.encode() for name, _, value in raw if SECRET_NAME.search(name)]
         found += [text.encode() for text in (parts.password, parts.username) if text]
     except ValueError:
         pass
@@ -129,18 +170,16 @@ def safe_url(url: str) -> str:
     return safe_text(urlunsplit((parts.scheme, host, parts.path, query, "")))
 
 
-def pairs(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
-
-
 def safe_headers(
     headers: Iterable[tuple[bytes, bytes]], *, response: bool, secrets: Sequence[bytes] = ()
 ) -> tuple[tuple[str, str], ...]:
     """The headers that may be stored: of a request the known harmless ones, of a response all but the secret ones."""
     kept = []
-    for name, value in pairs(headers):
-        if name not in NEVER_RESPONSE_HEADERS if response else name in KEPT_REQUEST_HEADERS:
-            kept.append((name, safe_url(value) if name in ADDRESSES else value[:1_000]))
+    for raw_name, raw in headers:
+        name = raw_name.lower()
+        if (name not in NEVER_RESPONSE_HEADERS) if response else (name in KEPT_REQUEST_HEADERS):
+            value = raw.decode("latin-1")
+            kept.append((name.decode("latin-1"), safe_url(value) if name in ADDRESSES else value[:1_000]))
     values = "\n".join(value for _, value in kept)
     if safe_text(values, secrets) == values:  # one look at all of them instead of one at each
         return tuple(kept)

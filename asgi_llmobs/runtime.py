@@ -11,7 +11,7 @@ from asgi_llmobs.capture import clients, outbound, recorder
 from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
 from asgi_llmobs.pipeline import Pipeline
-from asgi_llmobs.safely import failures, reset_after_fork, safely
+from asgi_llmobs.safely import failures, reset, safely
 from asgi_llmobs.spool import DurableSpool, MemorySpool, Spool, durable_here
 from asgi_llmobs.writer import Sink, Writer
 
@@ -271,7 +271,7 @@ def before_fork() -> None:
 def after_fork(*, child: bool) -> None:
     if child:
         reseed()
-        reset_after_fork()
+        reset()
         outbound.retries.reset_after_fork()
     for engine in list(_engines):
         with safely("fork"):

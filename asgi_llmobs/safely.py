@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["failures", "guarded", "message_of", "report", "reset_after_fork", "safely"]
+__all__ = ["failures", "guarded", "message_of", "report", "reset", "safely"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,8 +27,8 @@ def failures() -> dict[str, int]:
     return dict(_counts)
 
 
-def reset_after_fork() -> None:
-    """A forked child counts for itself, and no thread of it can hold the lock."""
+def reset() -> None:
+    """Count anew: a forked child counts for itself, and no thread of it can hold the lock."""
     global _lock
     _lock = threading.Lock()
     _counts.clear()

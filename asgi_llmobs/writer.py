@@ -1,11 +1,14 @@
 """One thread of each process that takes finished calls from the spool, makes records of them, and feeds the sinks."""
 
 import atexit
+import queue
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
 
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError
@@ -17,11 +20,15 @@ from asgi_llmobs.spool import Entry, Spool
 __all__ = ["Sink", "Writer"]
 
 BATCH = 200
-GATHER_SECONDS = 0.02  # a batch gathers for so long
+GATHER_SECONDS = 0.2  # a batch gathers for so long, unless it is full before: small ones cost twice as much a call
+GLANCE_SECONDS = 0.02  # how often it is looked whether it is
 PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well
 RUNNING_AFTER_NS = 2_000_000_000
 PATIENCE = 3  # times that an unexpected error of a sink may pass by itself
 RETRY_SECONDS = (0.25, 10.0)
+BUSY_SECONDS = 5.0  # that a fork waits for a batch under way at most
+OPEN_SECONDS = 30.0  # and for the first one
+LOAD_SECONDS = 10.0  # that the end waits besides for the very first batch, which imports the store
 EXIT_SECONDS = 2.0
 
 
@@ -34,6 +41,37 @@ class Sink(Protocol):
         Raises:
             LLMObsError: It cannot now; the same is tried again later.
         """
+
+
+class Bell:
+    """Wakes a thread. Unlike an event it may be rung by a finalizer that interrupts the one who rings or waits."""
+
+    def __init__(self) -> None:
+        self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ring(self) -> None:
+        if self._rung.empty():
+            self._rung.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Until it rings, *seconds* at most."""
+        try:
+            self._rung.get(timeout=seconds)
+        except queue.Empty:
+            return
+
+    def silence(self) -> None:
+        """Forget that it rang."""
+        while not self._rung.empty():
+            self.wait(0)
+
+
+class Batch(NamedTuple):
+    """What was made of the entries that were taken: kept until it is stored, however often that is tried."""
+
+    records: list[Span]
+    roots: list[Span]
+    unread: int
 
 
 class Writer:
@@ -50,12 +88,14 @@ class Writer:
         self._pipeline = pipeline
         self._open_sinks = open_sinks
         self._sinks: Sequence[Sink] | None = None
-        self._wake = threading.Event()
+        self._bell = Bell()
+        self._batch: Batch | None = None
         self._stop = threading.Event()  # of the thread that runs now: one that is still ending keeps its own
         self._idle = threading.Condition()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._turn_lock = threading.Lock()
+        self._pausing = False
         self._failures = 0  # in a row
         self.last_error: str | None = None
         self.cpu_ns = 0
@@ -65,7 +105,11 @@ class Writer:
         """Start the thread, once; at interpreter shutdown nothing happens."""
         if self._thread is not None and self._thread.is_alive():
             return
-        with self._start_lock:
+        if sys.is_finalizing():  # a thread started now never runs, and start() would wait for it for ever
+            return
+        if not self._start_lock.acquire(blocking=False):
+            return  # somebody is at it: another thread, or this one before a finalizer interrupted it
+        try:
             if self._thread is not None and self._thread.is_alive():
                 return
             self._stop = threading.Event()
@@ -75,6 +119,8 @@ class Writer:
             except RuntimeError:  # no new threads while the interpreter shuts down
                 return
             self._thread = thread
+        finally:
+            self._start_lock.release()
         atexit.unregister(self.close)
         atexit.register(self.close)
 
@@ -82,8 +128,7 @@ class Writer:
         """Something was put into the spool."""
         if self._thread is None:
             self.start()
-        if not self._wake.is_set():
-            self._wake.set()
+        self._bell.ring()
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything that is in the spool now is stored.
@@ -99,7 +144,7 @@ class Writer:
         self.start()
         deadline = time.monotonic() + timeout
         self.hurry = True
-        self._wake.set()
+        self._bell.ring()
         try:
             with self._idle:
                 while not self._spool.empty():
@@ -114,26 +159,36 @@ class Writer:
     def close(self, timeout: float = EXIT_SECONDS) -> None:
         """Flush for *timeout* seconds at most, then end the thread. It starts again with the next finished call."""
         with safely("close"):
-            self.flush(timeout)
+            if not self.flush(timeout) and not self._spool.counters().stored and self.last_error is None:
+                self.flush(LOAD_SECONDS if self._sinks is None else timeout)
             with self._start_lock:
                 thread, self._thread = self._thread, None
                 self._stop.set()
-                self._wake.set()
+                self._bell.ring()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(1.0)
             if thread is None or not thread.is_alive():
                 self._spool.close()
 
-    def pause(self, timeout: float = 1.0) -> bool:
+    def pause(self) -> bool:
         """Wait until nothing is being written and let nothing be written until :meth:`resume`: before a fork.
 
-        Args:
-            timeout: Seconds to wait at most.
+        The first batch imports the store: a child with half of it imported could not store anything, ever.
 
         Returns:
             Whether it holds still; :meth:`resume` is to be called only then.
         """
-        return self._turn_lock.acquire(timeout=timeout)
+        self._pausing = True
+        held = self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else BUSY_SECONDS)
+        self._pausing = False
+        return held
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        while self._pausing:  # a lock alone would go to the thread that just gave it up
+            time.sleep(0.001)
+        with self._turn_lock:
+            yield
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
@@ -147,15 +202,13 @@ class Writer:
         with suppress():  # what the sinks themselves call is not recorded
             self._failures = 0
             while not stop.is_set():
-                self._wake.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
-                if not self.hurry and not self._spool.empty():
-                    stop.wait(GATHER_SECONDS)
-                self._wake.clear()
+                self._bell.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
+                self._gather(stop)
+                self._bell.silence()
                 self._spool.tend()
                 try:
                     started = time.thread_time_ns()
-                    with self._turn_lock:
-                        self._turn(stop)
+                    self._turn(stop)
                     self.cpu_ns += time.thread_time_ns() - started
                     self._failures = 0
                     self.last_error = None
@@ -173,18 +226,28 @@ class Writer:
             stop.wait(min(left, PAUSE_SECONDS))
             self._spool.tend()
 
+    def _gather(self, stop: threading.Event) -> None:
+        """Let a batch grow, if one has begun."""
+        enough = time.monotonic() + GATHER_SECONDS
+        while 0 < self._spool.counters().spooled < BATCH and not self.hurry and time.monotonic() < enough:
+            if stop.wait(GLANCE_SECONDS):
+                break
+
     def _turn(self, stop: threading.Event) -> None:
         """Everything that waits, in batches; then what has been running for long."""
-        while batch := self._spool.take(BATCH):
-            self._write(batch)
-            if stop.is_set():
-                break
+        while not stop.is_set():
+            with self._still():
+                batch = self._spool.take(BATCH)
+                if not batch:
+                    break
+                self._write(batch)
         running = self._spool.running(RUNNING_AFTER_NS)
         if running:
             records = [record for exchange in running if (record := self._made(self._pipeline.running, exchange))]
             records += open_roots(running)
-            for sink in self._opened():
-                write(sink, records, patient=self._failures < PATIENCE)
+            with self._still():
+                for sink in self._opened():
+                    write(sink, records, patient=self._failures < PATIENCE)
         with self._idle:
             self._idle.notify_all()
 
@@ -198,18 +261,21 @@ class Writer:
             return make(entry)
         return None
 
-    def _write(self, batch: Sequence[Entry]) -> None:
+    def _write(self, entries: Sequence[Entry]) -> None:
         sinks = self._opened()
-        records = [record for entry in batch if (record := self._made(self._pipeline.process, entry))]
-        unread = len(batch) - len(records)
-        roots = open_roots(batch)
+        batch = self._batch
+        if batch is None:
+            records = [record for entry in entries if (record := self._made(self._pipeline.process, entry))]
+            batch = self._batch = Batch(records, open_roots(entries), len(entries) - len(records))
         patient = self._failures < PATIENCE
-        refused = max([write(sink, records, patient=patient) for sink in sinks], default=0)
-        if roots:
+        refused = max([write(sink, batch.records, patient=patient) for sink in sinks], default=0)
+        if batch.roots:
             for sink in sinks:
-                write(sink, roots, patient=patient)
-        dropped = {reason: count for reason, count in (("unreadable", unread), ("refused", refused)) if count}
-        self._spool.done(len(records) - refused, dropped)
+                write(sink, batch.roots, patient=patient)
+        dropped = {reason: count for reason, count in (("unreadable", batch.unread), ("refused", refused)) if count}
+        self._batch = None
+        self.last_error = None  # before anybody is told that the spool is empty
+        self._spool.done(len(batch.records) - refused, dropped)
         with self._idle:
             self._idle.notify_all()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_llmobs import runtime, uninstrument_httpx
+from asgi_llmobs import runtime, safely, uninstrument_httpx
 from asgi_llmobs.testing import FakeProvider
 
 
@@ -19,6 +19,12 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
         if name.endswith(("_API_KEY", "_BASE_URL")) or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_failures_of_another_test() -> None:
+    """What went wrong in our own code is counted for the whole process: each test starts at none."""
+    safely.reset()
 
 
 @pytest.fixture(autouse=True)

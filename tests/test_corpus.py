@@ -148,9 +148,17 @@ def compare(truths, recordings, results, recorded, mode):
     return problems
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+# in the default run one of the four ways for each mode in turn; all of them with `-m slow`
+WAYS = [("sync", "httpx"), ("async", "httpx2"), ("sync", "httpx2"), ("async", "httpx")]
+CASES = [
+    pytest.param(family, kind == "async", mode, id=f"{kind}-{family}-{mode}", marks=marks)
+    for place, mode in enumerate(MODES)
+    for way, (kind, family) in enumerate(WAYS)
+    for marks in ([() if way == place % len(WAYS) else (pytest.mark.slow,)])
+]
+
+
+@pytest.mark.parametrize(("family", "asynchronous", "mode"), CASES)
 def test_every_recording_is_read_as_its_truth_says(replay, recordings, truths, family, asynchronous, mode):
     """A replay through a watched transport, however the bodies are split, encoded and cut."""
     results, recorded = replayed(

@@ -94,7 +94,8 @@ class Admin:
         self.project = project or self.config.project
         self.title = title or TITLE
         self.routes: tuple[Route, ...] = ROUTES
-        self.lock = Lock(auth, SignIns(database), environment() if environ is None else environ, arguments())
+        self.lock = Lock(auth, SignIns(database), environment() if environ is None else environ, arguments(),
+                         self.project)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request; refuse a WebSocket; answer a lifespan."""
@@ -272,11 +273,12 @@ class Admin:
         if wait:
             message = f"Too many wrong tries. Wait {wait} s."
             return await in_thread(self._login_html, visit, onward, message, 429, wait)
-        await self.lock.sign_out(request)
+        # no await between the look at the back-off and the try that it counts: tries side by side would all be free
         entered = await self.lock.sign_in(request, fields.get("secret", ""))
         if entered is None:
             message = {"token": "That is not it.", "code": "This code is wrong, used or older than 10 minutes."}
             return await in_thread(self._login_html, visit, onward, message[self.lock.asks], 401, 0)
+        await self.lock.sign_out(request)
         value = f"{cookie_name(is_secure(request))}={entered[0]}; Max-Age={SESSION_SECONDS}; {cookie_flags(request)}"
         return redirect(safe_next(onward), headers={"set-cookie": value})
 

@@ -9,10 +9,14 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from asgi_llmobs.records import Body
+
 __all__ = ["FILTERS", "duration", "exact_duration", "exact_money", "from_reference", "iso", "money", "number", "ratio",
            "reference", "short", "size", "time_of_day", "tokens", "when"]
 
 NOTHING = "–"
+BINARY_WITHIN = 1024
+MOST_SHOWN = 256 * 1024
 PLAIN_REFERENCE = re.compile(r"[A-Za-z0-9_\-:@+=,.]{1,200}")
 
 
@@ -137,6 +141,29 @@ def pretty(value: Any) -> str:
         return str(value)
 
 
+def compact(value: Any) -> str:
+    """A value on one line: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError, TypeError):
+        return str(value)
+
+
+def body_text(body: Body) -> str:
+    """A stored body for reading: JSON set out, other text as it came, of anything else only how long it is."""
+    content = body.content
+    if not content:
+        return "(empty)" if not body.size else f"({size(body.size)} that were not stored)"
+    if b"\0" in content[:BINARY_WITHIN]:
+        return f"({size(len(content))} of binary data: download them)"
+    text = content[:MOST_SHOWN].decode("utf-8", "replace")
+    if len(content) > MOST_SHOWN:
+        return f"{text}\n… {size(len(content) - MOST_SHOWN)} more: download them"
+    return pretty(text)
+
+
 def reference(id: Any) -> str:
     """An id as one segment of an address.
 
@@ -160,6 +187,8 @@ def from_reference(segment: str) -> str:
 
 
 FILTERS = {
+    "body_text": body_text,
+    "compact": compact,
     "duration": duration,
     "exact_duration": exact_duration,
     "exact_money": exact_money,

@@ -12,20 +12,21 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
-from asgi_llmobs.store.signins import LINK_SECONDS, SignIns
 from asgi_llmobs.admin.throttle import Throttle
 from asgi_llmobs.admin.workers import in_thread
-from asgi_llmobs.auth import Allow, Basic, Role, Secret, Token, is_async, role_of
+from asgi_llmobs.auth import Allow, Basic, Role, Secret, Token, digest, is_async, role_of
 from asgi_llmobs.config import truthy
-from asgi_llmobs.errors import ConfigError
+from asgi_llmobs.errors import ConfigError, StoreError
 from asgi_llmobs.safely import safely
+from asgi_llmobs.store.signins import LINK_SECONDS, SignIns
 
 __all__ = ["Decision", "Lock", "cookie_name", "is_local"]
 
 logger = logging.getLogger("asgi_llmobs")
 
-FORWARDING = ("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-", "x-envoy-",
-              "x-forwarded-", "cf-", "true-client-ip", "fastly-client-ip")
+# beginnings of the headers that proxies, load balancers and CDNs add
+FORWARDING = ("cf-", "fastly-", "fly-", "forwarded", "true-client-ip", "via", "x-azure-", "x-client-ip", "x-cluster-",
+              "x-envoy-", "x-forward", "x-original-", "x-proxy", "x-real-ip", "x-remote-")
 Challenge = Literal["form", "basic", "none"]
 
 
@@ -84,9 +85,12 @@ class Lock:
     4. Locked: the log gets a sign-in link that works once.
     """
 
-    def __init__(self, auth: Any, sign_ins: SignIns, environ: Mapping[str, str], argv: Sequence[str]) -> None:
+    def __init__(
+        self, auth: Any, sign_ins: SignIns, environ: Mapping[str, str], argv: Sequence[str], project: str = "default"
+    ) -> None:
         self.auth = checked(auth)
         self.sign_ins = sign_ins
+        self.project = project
         self.throttle = Throttle()
         self.strict = truthy(environ.get("LLMOBS_STRICT"))
         self.development = (
@@ -137,7 +141,7 @@ class Lock:
         """The role that the token *text* gives; a wrong one counts against the peer."""
         role: Role | None = None
         for each in self.tokens:
-            role = each.check(text) or role
+            role = each.check(text.strip()) or role
         self.throttle.note(peer(request), good=role is not None)
         return role
 
@@ -163,17 +167,22 @@ class Lock:
             return
         self._link_until = time.monotonic() + LINK_SECONDS
         with safely("admin sign-in link"):
-            code = await in_thread(self.sign_ins.issue)
+            try:
+                code = await in_thread(self.sign_ins.issue, self._credential)
+            except StoreError:
+                self._link_until = 0.0  # the next visitor may find the store well again
+                raise
             logger.warning("asgi_llmobs: the admin is locked. Sign in once, within 10 minutes, at %s#%s (behind a proxy "
                            "put your own address in front)", link(request.scope), code)
 
     @property
     def _credential(self) -> bytes:
-        """What a session hangs on: with another token in the environment, sessions of the old one end."""
-        return b"".join(each.secret.value for each in self.tokens)
+        """What codes and sessions hang on: with another token, role or project, those of the old one end."""
+        tokens = (each.secret.value + each.role.encode() for each in self.tokens)
+        return b"".join((digest(self.project), *tokens))
 
     async def _redeem(self, request: Request, text: str) -> Role | None:
-        good = await in_thread(self.sign_ins.redeem, text)
+        good = await in_thread(self.sign_ins.redeem, text, self._credential)
         self.throttle.note(peer(request), good=good)
         if good:
             self._link_until = 0.0
@@ -221,8 +230,8 @@ def tokens_of(auth: Any, environ: Mapping[str, str]) -> tuple[Token, ...]:
         return (auth,)
     if auth is not None:
         return ()
-    found = (environ.get(name, "") for name in ("LLMOBS_ADMIN_TOKEN", "LLMOBS_ADMIN_PASSWORD"))
-    return tuple(Token(Secret.of(text)) for text in found if text.strip())
+    found = (environ.get(name, "").strip() for name in ("LLMOBS_ADMIN_TOKEN", "LLMOBS_ADMIN_PASSWORD"))
+    return tuple(Token(Secret.of(text)) for text in found if text)
 
 
 def cookies(request: Request) -> list[str]:

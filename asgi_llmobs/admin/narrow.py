@@ -12,6 +12,8 @@ from asgi_llmobs.queries.select import Listing
 __all__ = ["Chip", "chips", "filter_of", "limit_of", "list_context"]
 
 PAGING = ("cursor", "limit")
+SEVERAL = ("model", "provider", "status", "operation")
+FIELDS = (*SEVERAL, "user", "session", "route", "q", "since", "until", "min_cost", "min_latency")
 ROWS = 50
 MOST_ROWS = 200
 
@@ -33,11 +35,23 @@ def filter_of(view: View) -> Filter:
     Raises:
         FilterError: A name or value is not understood, or the visitor may not search in texts.
     """
-    items = [(name, value) for name, value in view.query if name not in PAGING and value.strip()]
+    items = [pair for name, value in view.query if name not in PAGING and value.strip() for pair in pairs(name, value)]
     found = Filter.from_query(items, project=view.project)
     if found.text and not view.content:
-        raise FilterError("text", "your role does not see prompts and answers, so it cannot search in them")
+        raise FilterError("q", "your role does not see prompts and answers, so it cannot search in them")
     return found
+
+
+def pairs(name: str, value: str) -> Items:
+    """What a field of the form stands for: one value, several with commas between, or ``name=value``."""
+    if name in SEVERAL:
+        return [(name, part.strip()) for part in value.split(",") if part.strip()]
+    if name != "property":
+        return [(name, value)]
+    label, equals, text = value.partition("=" if "=" in value else ":")
+    if not equals or not label.strip():
+        raise FilterError("property", "write name=value")
+    return [(f"property.{label.strip()}", text.strip())]
 
 
 def limit_of(view: View) -> int:
@@ -73,7 +87,8 @@ def list_context(view: View, flt: Filter, listing: Listing[Any]) -> dict[str, An
         "previous_cursor": listing.previous_cursor,
         "filter": items,
         "words": flt.words(),
-        "form": first_values(items),
+        "form": fields_of(items),
+        "chips": chips(items),
         "links": {
             "next": with_cursor(items + limit, listing.next_cursor),
             "previous": with_cursor(items + limit, listing.previous_cursor),
@@ -81,12 +96,20 @@ def list_context(view: View, flt: Filter, listing: Listing[Any]) -> dict[str, An
     }
 
 
-def first_values(items: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """What the fields of the form start with: several values of one field stand side by side, as they are read."""
-    out: dict[str, str] = {}
+def fields_of(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What the fields of the form start with; what has no field (left) is ``hidden`` and sent along."""
+    fields: dict[str, str] = {}
+    hidden: Items = []
     for name, value in items:
-        out[name] = f"{out[name]},{value}" if name in out else value
-    return out
+        if name.startswith("property.") and "property" not in fields:
+            fields["property"] = f"{name.removeprefix('property.')}={value}"
+        elif name in SEVERAL and name in fields:
+            fields[name] += f", {value}"
+        elif name in FIELDS and name not in fields:
+            fields[name] = value
+        else:
+            hidden.append((name, value))
+    return {"fields": fields, "hidden": hidden}
 
 
 def with_cursor(items: Items, cursor: str | None) -> Items | None:

@@ -169,9 +169,10 @@ class Call:
         trace = exchange.trace
         if trace is None:
             return
-        exchange.session_id = exchange.session_id or trace.session_id
-        exchange.session_name = exchange.session_name or trace.session_name
-        exchange.session_path = exchange.session_path or trace.session_path
+        if exchange.session_id in (None, trace.session_id):
+            exchange.session_id = trace.session_id
+            exchange.session_name = exchange.session_name or trace.session_name
+            exchange.session_path = exchange.session_path or trace.session_path
         exchange.user_id = exchange.user_id or trace.user_id
         exchange.properties = {**trace.properties, **exchange.properties}
         exchange.route = trace.route()
@@ -239,8 +240,8 @@ def put_together(chunks: MutableSequence[Any], data: bytes, clocks: MutableSeque
 
 
 def of_family(error: BaseException) -> bool:
-    """Whether the HTTP client itself raised this, not the app."""
-    return type(error).__module__.partition(".")[0] in FAMILIES
+    """Whether the HTTP client itself failed: an error about the status is what the app made of a good answer."""
+    return type(error).__module__.partition(".")[0] in FAMILIES and not hasattr(error, "response")
 
 
 def is_cancelled(error: BaseException) -> bool:

@@ -20,21 +20,23 @@ LOOPS = tuple(
     os.path.join(*path) for path in (("asyncio", "events.py"), ("asyncio", "runners.py"), ("_core", "_run.py"))
 )
 MAX_FRAMES = 200
-_theirs: dict[str, bool] = {}
+APP, LIBRARY, LOOP = "app", "library", "loop"
+_kinds: dict[str, str] = {}
 _short: dict[str, str] = {}
 
 
-def is_app(filename: str) -> bool:
-    known = _theirs.get(filename)
+def kind_of(filename: str) -> str:
+    known = _kinds.get(filename)
     if known is None:
         path = os.path.normcase(filename)
-        known = not (
+        library = (
             path.startswith((HERE, "<frozen", *LIBRARIES))
             or f"{os.sep}site-packages{os.sep}" in path
             or f"{os.sep}dist-packages{os.sep}" in path
         )
-        if len(_theirs) < 10_000:
-            _theirs[filename] = known
+        known = APP if not library else LOOP if filename.endswith(LOOPS) else LIBRARY
+        if len(_kinds) < 10_000:
+            _kinds[filename] = known
     return known
 
 
@@ -45,9 +47,10 @@ def caller() -> str | None:
         if frame is None:
             return None
         filename = frame.f_code.co_filename
-        if is_app(filename):
+        kind = _kinds.get(filename) or kind_of(filename)
+        if kind == APP:
             return f"{short(filename)}:{frame.f_lineno} {frame.f_code.co_qualname}"
-        if filename.endswith(LOOPS):
+        if kind == LOOP:
             return None
         frame = frame.f_back
     return None

@@ -74,13 +74,14 @@ class Incoming(Trace):
 
     def route(self) -> str | None:
         """The route's template below every mount, ``None`` while or where no route matched."""
-        if self.scope is None:
+        scope = self.scope  # once: the writer asks too, while the request ends
+        if scope is None:
             return self._route
-        template = getattr(self.scope.get("route"), "path", None)
+        template = getattr(scope.get("route"), "path", None)
         if not isinstance(template, str):
             return None
-        mounts = str(self.scope.get("root_path") or "").removeprefix(self.root_path)
-        for name, value in (self.scope.get("path_params") or {}).items() if mounts else ():
+        mounts = str(scope.get("root_path") or "").removeprefix(self.root_path)
+        for name, value in (scope.get("path_params") or {}).items() if mounts else ():
             if f"{{{name}" not in template:  # a parameter of a mount: the root path has its value
                 mounts = f"{mounts}/".replace(f"/{value}/", f"/{{{name}}}/", 1)[:-1]
         return mounts + template
@@ -287,9 +288,11 @@ async def watch(app: App, scope: Scope, receive: Receive, send: Send, recorder: 
     # a plain function that gives the inner awaitable: streams pay one call a chunk, not one coroutine
     def watched_send(message: Message) -> Awaitable[None]:
         try:
-            incoming.sent(message)
-            if header is not None and message["type"] in STARTS:
-                message = {**message, "headers": [*message.get("headers", ()), header]}
+            # a chunk with more to come says nothing
+            if message["type"] != "http.response.body" or not message.get("more_body"):
+                incoming.sent(message)
+                if header is not None and message["type"] in STARTS:
+                    message = {**message, "headers": [*message.get("headers", ()), header]}
         except Exception as failure:  # noqa: BLE001 - hot path: a guard object would cost more than the work
             report("send", failure)
         return send(message)

@@ -19,7 +19,6 @@ __all__ = ["MARKER", "Call", "begin", "is_cancelled", "outcome_of", "retries"]
 MARKER = "llmobs"  # key in request.extensions: httpx copies them into the request of a redirect
 MAX_CACHED = 4_096
 GATEWAY_HOST = b"helicone.ai"  # the one peer that Helicone-* headers are meant for
-INITIALS = frozenset((b"l", b"L", b"h", b"H"))
 
 _matches: dict[tuple[Any, ...], Match | None] = {}
 
@@ -85,10 +84,14 @@ def begin(request: Any, own: Recorder | None = None) -> Call | None:
 
 
 def take_annotations(request: Any) -> annotations.Annotations:
-    headers = request.headers.raw
-    ours = [name for name, _ in headers if name[:1] in INITIALS and annotations.is_ours(name)]
-    if not ours:
+    # every call of the app comes by here: ``raw`` makes a new list, the attribute behind it has the names in lower case
+    listed = getattr(request.headers, "_list", None)
+    names = [entry[1] for entry in listed] if listed is not None else [name.lower() for name, _ in request.headers.raw]
+    joined = b"\n".join(names)
+    if b"llmobs-" not in joined and b"helicone-" not in joined:
         return annotations.NONE
+    headers = request.headers.raw
+    ours = [name for name, _ in headers if annotations.is_ours(name)]
     said = annotations.read(headers)
     host = request.url.raw_host
     for name in {name.lower() for name in ours}:
@@ -127,7 +130,7 @@ def make_exchange(request: Any, recorder: Recorder, found: Match, said: annotati
         clock_ns=clock,
         first_start_ns=now,
         first_clock_ns=clock,
-        request_headers=list(request.headers.raw),
+        request_headers=request.headers.raw,
         annotations=said,
         properties=properties,
         project=said.project or trace.project,

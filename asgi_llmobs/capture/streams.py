@@ -155,7 +155,8 @@ def make_family(module: ModuleType) -> Family:
     class ResponseShell(Shell):
         def __del__(self) -> None:
             call = self.__dict__.get("_llmobs_call")
-            if call is not None and not call.done:
+            # at the end of the process threads stop where they are, locks in hand
+            if call is not None and not call.done and not sys.is_finalizing():
                 with safely("collected"):
                     call.finish("abandoned")
 
@@ -247,7 +248,7 @@ def attach(response: Any, call: Watch, *, is_async: bool) -> None:
 
 
 def watch(response: Any, call: Watch, *, is_async: bool) -> None:
-    call.answered(response.status_code, list(response.headers.raw))
+    call.answered(response.status_code, response.headers.raw)
     content = getattr(response, "_content", None)
     if content is not None or response.is_closed:
         call.read_already(content or b"")

@@ -14,6 +14,7 @@ from asgi_llmobs.pipeline.verdict import (
     judge,
     retold,
     since,
+    unread,
     without_answer,
 )
 from asgi_llmobs.providers import read
@@ -103,6 +104,7 @@ class Pipeline:
         verdict = judge(exchange, facts, sides.decoded)
         guess = estimate(exchange, facts) if self.config.estimate_tokens else None
         cost = self._cost(facts, guess, exchange)
+        sides.warnings += unread(facts, sides.got.content, exchange.status)
         reading = self._tellable(facts, sides)
         message = self._message(verdict, reading, sides)
         if exchange.omit_response:
@@ -115,7 +117,7 @@ class Pipeline:
         attempt = self._attempt(exchange, verdict, message, sides.response_headers, facts, cost)
         return Request(
             **self._identity(exchange, reading),
-            duration_ns=since(exchange.end_clock_ns or exchange.clock_ns, base),
+            duration_ns=since(end_of(exchange, verdict), base),
             outcome=verdict.outcome,
             error_type=verdict.error_type,
             error_message=message,
@@ -204,7 +206,7 @@ class Pipeline:
             request_id=exchange.id,
             number=exchange.attempt,
             start_ns=exchange.start_ns,
-            duration_ns=since(exchange.end_clock_ns or exchange.clock_ns, exchange.clock_ns),
+            duration_ns=since(end_of(exchange, verdict), exchange.clock_ns),
             outcome=verdict.outcome,
             status=exchange.status,
             error_type=verdict.error_type,
@@ -300,3 +302,10 @@ def name_of(reading: Reading) -> str:
     """``chat gpt-4o``: the span name of the OpenTelemetry GenAI conventions."""
     model = reading.request_model or reading.response_model
     return f"{reading.operation} {model}" if model else reading.operation
+
+
+def end_of(exchange: Exchange, verdict: Verdict) -> int:
+    """When an attempt ended. An answer that had said all ended then, not when the app let go of it."""
+    if verdict.outcome == Outcome.OK and not exchange.eof and exchange.chunk_clocks:
+        return exchange.chunk_clocks[-1]
+    return exchange.end_clock_ns or exchange.clock_ns

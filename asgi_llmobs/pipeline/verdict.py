@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from asgi_llmobs.encodings import Decoded
+from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.records import Exchange, Message, Outcome, Reading, Usage
 
-__all__ = ["Verdict", "chunk_times", "estimate", "first_token", "judge", "retold", "since", "without_answer"]
+__all__ = ["Verdict", "chunk_times", "estimate", "first_token", "judge", "retold", "since", "unread", "without_answer"]
 
 MAX_CHUNK_TIMES = 400
 CHARACTERS_PER_TOKEN = 4
@@ -45,6 +46,14 @@ def judge(exchange: Exchange, reading: Reading, decoded: Decoded) -> Verdict:
     if reading.stream and exchange.eof and not reading.ended:
         return Verdict(Outcome.ERROR, "IncompleteStream", "the stream ended without the terminal event of its dialect")
     return Verdict(Outcome.OK)
+
+
+def unread(facts: Reading, response: bytes, status: int | None) -> list[str]:
+    """What is plainly not what it should be, where the dialect found nothing in it."""
+    empty = facts.response_id is None and facts.usage is None and not facts.text and not facts.error
+    if response and empty and status == 200 and facts.framing in ("json", "other") and parse_json(response) is None:
+        return ["the response body is no JSON"]
+    return []
 
 
 def estimate(exchange: Exchange, reading: Reading) -> Usage | None:

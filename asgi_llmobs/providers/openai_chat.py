@@ -20,6 +20,11 @@ from asgi_llmobs.records import Part, Reading
 __all__ = ["CHAT", "COMPLETIONS", "read_chat"]
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+# all members that a chunk may have which adds nothing but text, those of its only choice, and those of its delta
+ENVELOPE = ("id", "model", "service_tier", "system_fingerprint")
+TEXT_CHUNK = frozenset((*ENVELOPE, "object", "created", "choices", "usage", "obfuscation"))
+TEXT_CHOICE = frozenset(("index", "delta", "finish_reason", "logprobs"))
+TEXT_DELTA = frozenset(("role", "content"))
 DETAIL_FIELDS = ("system_fingerprint", "citations", "search_results", "finish_details", "native_finish_reason")
 
 
@@ -175,6 +180,7 @@ class Answer:
         self.single = single
         self.choices: dict[int, Choice] = {}
         self.usage: dict[str, Any] = {}
+        self.envelope: list[Any] = []  # of the last chunk that was taken in whole
 
     def choice(self, index: Any, default: int) -> Choice:
         place = index if isinstance(index, int) and not isinstance(index, bool) else default
@@ -182,10 +188,34 @@ class Answer:
             self.choices[place] = Choice(self.reading)
         return self.choices[place]
 
+    def goes_on(self, data: dict[str, Any], end: int) -> bool:
+        """Take in a chunk that adds a piece of text to what the one before said, as nearly all of a stream do.
+
+        Returns:
+            ``False`` where it says anything else: then it is to be taken in whole.
+        """
+        choices = data.get("choices")
+        if type(choices) is not list or len(choices) != 1 or data.get("usage") or not TEXT_CHUNK.issuperset(data):
+            return False
+        choice = choices[0]
+        if type(choice) is not dict or choice.get("finish_reason") is not None or not TEXT_CHOICE.issuperset(choice):
+            return False
+        index = 0 if self.single else choice.get("index")
+        known = self.choices.get(index) if type(index) is int else None
+        piece = choice.get("delta")
+        if known is None or type(piece) is not dict or not TEXT_DELTA.issuperset(piece):
+            return False
+        text = piece.get("content")
+        if not (text is None or type(text) is str) or self.envelope != [data.get(name) for name in ENVELOPE]:
+            return False
+        known.draft.write("text", text, end)
+        return True
+
     def take(self, data: dict[str, Any], end: int) -> None:
         """Take in a whole answer or one chunk of a stream."""
         data = unwrapped(data)
         reading = self.reading
+        self.envelope = [data.get(name) for name in ENVELOPE]
         reading.response_id = reading.response_id or named(data.get("id"))
         reading.response_model = named(data.get("model")) or reading.response_model
         reading.service_tier = named(data.get("service_tier")) or reading.service_tier
@@ -261,6 +291,8 @@ def read_chat(wire: Wire, reading: Reading) -> None:
             elif chunk.type == "error" or chunk.data.get("error"):
                 reading.error = error_of(chunk.data)
                 reading.ended = True
+            elif answer.goes_on(chunk.data, chunk.end):
+                continue
             answer.take(chunk.data, chunk.end)
         reading.ended = reading.ended or answer.finished
     else:

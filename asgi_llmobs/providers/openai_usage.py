@@ -1,6 +1,6 @@
 """Tokens as OpenAI reports them, and as the many services report them that copy its API, each with its own extras."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from asgi_llmobs.providers.values import count, number, obj
@@ -18,19 +18,15 @@ OUTPUT_DETAILS = (
 TICKS_PER_DOLLAR = 10**10  # xAI's cost_in_usd_ticks
 
 
-class Counts:
-    """The objects in which a count may stand, asked in order."""
-
-    def __init__(self, reading: Reading, *places: dict[str, Any]) -> None:
-        self.reading = reading
-        self.places = places
-
-    def __call__(self, *names: str) -> int | None:
-        for place in self.places:
+def first_count(reading: Reading, places: tuple[dict[str, Any], ...], *names: str) -> int | None:
+    """The count under the first of *names* that one of the *places* holds."""
+    for place in places:
+        if place:
             for name in names:
-                if place.get(name) is not None:
-                    return count(place[name], self.reading, name)
-        return None
+                value = place.get(name)
+                if value is not None:
+                    return count(value, reading, name)
+    return None
 
 
 def openai_usage(usage: dict[str, Any], reading: Reading) -> Usage | None:
@@ -38,34 +34,36 @@ def openai_usage(usage: dict[str, Any], reading: Reading) -> Usage | None:
     inputs = obj(next((usage[name] for name in INPUT_DETAILS if usage.get(name)), None))
     outputs = obj(next((usage[name] for name in OUTPUT_DETAILS if usage.get(name)), None))
     lifetimes = obj(inputs.get("cache_creation") or inputs.get("cache_creation_token_details"))
-    top, into, out = Counts(reading, usage), Counts(reading, inputs), Counts(reading, outputs)
-    input_raw, output_raw = top("prompt_tokens", "input_tokens"), top("completion_tokens", "output_tokens")
-    found = Usage(
-        input_tokens=input_raw,
-        output_tokens=output_raw,
-        cache_read=Counts(reading, inputs, usage)(
-            "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens"
+    top, into, out, both = (usage,), (inputs,), (outputs,), (inputs, usage)
+    input_raw = first_count(reading, top, "prompt_tokens", "input_tokens")
+    output_raw = first_count(reading, top, "completion_tokens", "output_tokens")
+    found: dict[str, Any] = {
+        "input_tokens": input_raw,
+        "output_tokens": output_raw,
+        "cache_read": first_count(
+            reading, both,
+            "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens",
         ),
-        cache_write=Counts(reading, inputs, usage)(
-            "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens"
+        "cache_write": first_count(
+            reading, both, "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens"
         ),
-        cache_write_5m=Counts(reading, lifetimes)("ephemeral_5m_input_tokens"),
-        cache_write_1h=Counts(reading, lifetimes)("ephemeral_1h_input_tokens"),
-        reasoning=Counts(reading, outputs, usage)("reasoning_tokens"),
-        audio_input=into("audio_tokens"),
-        audio_output=out("audio_tokens"),
-        image_input=into("image_tokens"),
-        image_output=out("image_tokens"),
-        input_raw=input_raw,
-        output_raw=output_raw,
-        total_reported=top("total_tokens"),
-        seconds=number(usage.get("seconds"), reading, "seconds"),
-        cost_usd=cost_of(usage, reading),
-    )
+        "cache_write_5m": first_count(reading, (lifetimes,), "ephemeral_5m_input_tokens"),
+        "cache_write_1h": first_count(reading, (lifetimes,), "ephemeral_1h_input_tokens"),
+        "reasoning": first_count(reading, (outputs, usage), "reasoning_tokens"),
+        "audio_input": first_count(reading, into, "audio_tokens"),
+        "audio_output": first_count(reading, out, "audio_tokens"),
+        "image_input": first_count(reading, into, "image_tokens"),
+        "image_output": first_count(reading, out, "image_tokens"),
+        "input_raw": input_raw,
+        "output_raw": output_raw,
+        "total_reported": first_count(reading, top, "total_tokens"),
+        "seconds": number(usage.get("seconds"), reading, "seconds"),
+        "cost_usd": cost_of(usage, reading),
+    }  # fmt: skip
     reading.usage_raw = usage
-    if all(getattr(found, item.name) is None for item in fields(found) if item.name != "estimated"):
+    if all(value is None for value in found.values()):
         return None
-    return closed(found, reading)
+    return closed(Usage(**found), reading)
 
 
 def cost_of(usage: dict[str, Any], reading: Reading) -> float | None:

@@ -1,14 +1,16 @@
 """What a spool is: where finished calls wait for the writer, every loss counted by its reason."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from asgi_llmobs.records import Exchange, Span
 
-__all__ = ["Counters", "Entry", "Spool", "shed_bodies", "weight"]
+__all__ = ["Counters", "Entry", "Spool", "weight", "without_bodies"]
 
 Entry = Exchange | Span
+CHUNK_BYTES = 100  # of Python's own, for every chunk and its time
 
 
 class Counters(NamedTuple):
@@ -75,16 +77,26 @@ class Spool(Protocol):
 
 def weight(entry: Entry) -> int:
     """The bytes that an entry holds, roughly."""
-    if isinstance(entry, Exchange):
-        return 2_000 + entry.request_size + entry.response_size
-    return 1_000 + len(entry.input or "") + len(entry.output or "")
+    if isinstance(entry, Span):
+        return 1_000 + len(entry.input or "") + len(entry.output or "")
+    return (
+        2_000
+        + held(entry.request_chunks, entry.request_size, entry.request_truncated)
+        + held(entry.response_chunks, entry.response_size, entry.response_truncated)
+    )
 
 
-def shed_bodies(entry: Entry) -> bool:
-    """Give up the bodies of a waiting call, keep the rest; whether there were any."""
-    if not isinstance(entry, Exchange) or not (entry.request_chunks or entry.response_chunks):
-        return False
-    entry.request_chunks = []
-    entry.response_chunks = []
-    entry.request_truncated = entry.response_truncated = True
-    return True
+def held(chunks: Sequence[bytes], size: int, truncated: bool) -> int:
+    return CHUNK_BYTES * len(chunks) + (sum(map(len, chunks)) if truncated else size)
+
+
+def without_bodies(entry: Entry) -> Entry | None:
+    """A waiting entry with its bodies given up, the rest kept; ``None`` where it has none."""
+    if isinstance(entry, Span):
+        return replace(entry, input=None, output=None) if entry.input or entry.output else None
+    if not (entry.request_chunks or entry.response_chunks):
+        return None
+    entry.request_truncated = entry.request_truncated or bool(entry.request_chunks)
+    entry.response_truncated = entry.response_truncated or bool(entry.response_chunks)
+    entry.request_chunks, entry.response_chunks = [], []
+    return entry

@@ -13,10 +13,10 @@ from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.safely import report, safely
 from asgi_llmobs.spool import serial
 from asgi_llmobs.spool.adoption import Estate, Left, estates
-from asgi_llmobs.spool.base import Counters, Entry, shed_bodies, weight
+from asgi_llmobs.spool.base import Counters, Entry, weight, without_bodies
 from asgi_llmobs.spool.frames import Kind
 from asgi_llmobs.spool.journal import Journal
-from asgi_llmobs.spool.queue import BARE, Item, Queue
+from asgi_llmobs.spool.queue import Item, Queue
 from asgi_llmobs.spool.segment import Place
 
 __all__ = ["DurableSpool", "SEGMENT"]
@@ -90,6 +90,7 @@ class DurableSpool:
         self._estates: WeakSet[Estate] = WeakSet()
         self._strange: set[str] = set()  # folders that are not ours to take
         self._adopt_at = 0.0
+        self._begun = False
         self._pid = os.getpid()
 
     # on the side of the app
@@ -98,6 +99,9 @@ class DurableSpool:
         """Note that a call has started: from here on it is not lost with the process."""
         if self._pid != os.getpid():
             self.reset_after_fork()
+        if not self._begun:  # the writer tells of calls that run for long, so it has to be up by now
+            self._begun = True
+            self.wake()
         with self._lock:
             state = self._open[id(entry)] = Open(entry, next(self._calls))
             try:
@@ -323,17 +327,21 @@ class DurableSpool:
         if entry is None:
             with safely("spool read"):
                 entry = self._read(item)
-        if entry is None or not shed_bodies(entry):
+        bare = without_bodies(entry) if entry is not None else None
+        if bare is None:
             return
-        assert isinstance(entry, Exchange)
-        payload = serial.end(entry, serial.secrets_in(entry), 0, started=False)
-        place = self._journal.append(Kind.END, next(self._calls), payload, anew=True)
+        call = next(self._calls)  # a new one: the old one is dealt with
+        if isinstance(bare, Exchange):
+            payload = serial.end(bare, serial.secrets_in(bare), 0, started=False)
+            place = self._journal.append(Kind.END, call, payload, anew=True)
+        else:
+            place = self._journal.append(Kind.SPAN, call, serial.span(bare, full=self._full), anew=True)
         if place is None:
             self._queue.drop(item)
             return
         self._queue.bodies_dropped += 1
         before, item.places = item.places, [place]
-        self._queue.resize(item, entry=None, size=BARE)
+        self._queue.resize(item, entry=None, size=weight(bare))
         self._journal.release(before)
 
     def _adopt(self) -> None:

@@ -1,19 +1,21 @@
 """A spool in memory only: for stores in memory, for tests, and where no folder can be written."""
 
-import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from asgi_llmobs.records import Exchange
-from asgi_llmobs.spool.base import Counters, Entry, shed_bodies, weight
+from asgi_llmobs.spool.base import Counters, Entry, weight, without_bodies
 
 __all__ = ["MemorySpool"]
 
 
 class MemorySpool:
     """A bounded queue in memory.
+
+    What arrives is put down without waiting for anybody and counted by whoever holds the lock next: a finalizer may put
+    a call here while the same thread is inside, and must neither wait for itself nor find things half done.
 
     Args:
         budget: Bytes that may wait. Beyond, the bodies of the oldest calls go first, then the oldest calls.
@@ -25,47 +27,71 @@ class MemorySpool:
     def __init__(self, budget: int, wake: Callable[[], None] = lambda: None) -> None:
         self._budget = budget
         self.wake = wake
-        self._lock = threading.RLock()  # a finalizer may end one call in the middle of another
+        self._lock = threading.Lock()
+        self._arrived: deque[Entry | str] = deque()  # not counted yet; a text is the reason of something refused
         self._waiting: deque[tuple[Entry, int]] = deque()
         self._taken: list[tuple[Entry, int]] = []
         self._open: dict[int, Exchange] = {}
         self._told: set[int] = set()
+        self._begun = False
         self._bytes = 0
         self._bodies_kept_from = 0  # entries before this index of the queue have lost their bodies already
         self._captured = self._stored = self._bodies_dropped = 0
         self._dropped: Counter[str] = Counter()
-        self._pid = os.getpid()
 
     def begin(self, entry: Exchange) -> None:
         """Note that a call has started."""
         self._open[id(entry)] = entry
+        if not self._begun:  # the writer tells of calls that run for long, so it has to be up by now
+            self._begun = True
+            self.wake()
 
     def progress(self, entry: Exchange) -> None:
         """More of an answer came in: the call itself has it."""
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span."""
-        size = weight(entry)
-        with self._lock:
-            if isinstance(entry, Exchange):
-                self._open.pop(id(entry), None)
-                self._told.discard(id(entry))
+        if isinstance(entry, Exchange):
+            self._open.pop(id(entry), None)
+            self._told.discard(id(entry))
+        self._arrive(entry)
+        self.wake()
+
+    def refuse(self, reason: str) -> None:
+        """Count something as captured and dropped for this *reason*."""
+        self._arrive(reason)
+
+    def _arrive(self, entry: Entry | str) -> None:
+        self._arrived.append(entry)
+        while self._arrived and self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def _settle(self) -> None:
+        """Count what has arrived. The lock is held."""
+        while self._arrived:
+            entry = self._arrived.popleft()
             self._captured += 1
+            if isinstance(entry, str):
+                self._dropped[entry] += 1
+                continue
+            size = weight(entry)
             self._waiting.append((entry, size))
             self._bytes += size
             if self._bytes > self._budget or len(self._waiting) > self.MAX_ENTRIES:
                 self._make_room()
-        self.wake()
 
     def _make_room(self) -> None:
         index = self._bodies_kept_from
         while self._bytes > self._budget and index < len(self._waiting):
             entry, size = self._waiting[index]
-            if shed_bodies(entry):
+            bare = without_bodies(entry)
+            if bare is not None:
                 self._bodies_dropped += 1
-                small = min(size, 2_000)
-                self._waiting[index] = (entry, small)
-                self._bytes -= size - small
+                self._waiting[index] = (bare, weight(bare))
+                self._bytes -= size - weight(bare)
             index += 1
         self._bodies_kept_from = index
         while self._waiting and (self._bytes > self._budget or len(self._waiting) > self.MAX_ENTRIES):
@@ -74,13 +100,22 @@ class MemorySpool:
             self._dropped["spool full"] += 1
 
     def take(self, limit: int) -> Sequence[Entry]:
-        """Up to *limit* entries, oldest first; the same again until :meth:`done` is called."""
+        """Up to *limit* entries, oldest first; the same again until :meth:`done` is called.
+
+        Fewer where they are large: what is taken cannot be given up any more while the store is away.
+        """
         with self._lock:
+            self._settle()
             if not self._taken:
-                count = min(limit, len(self._waiting))
-                self._taken = [self._waiting.popleft() for _ in range(count)]
-                self._bodies_kept_from = max(0, self._bodies_kept_from - count)
+                self._take(limit)
             return [entry for entry, _ in self._taken]
+
+    def _take(self, limit: int) -> None:
+        size = 0
+        while self._waiting and len(self._taken) < limit and size < self._budget // 8:
+            self._taken.append(self._waiting.popleft())
+            size += self._taken[-1][1]
+        self._bodies_kept_from = max(0, self._bodies_kept_from - len(self._taken))
 
     def done(self, stored: int, dropped: dict[str, int]) -> None:
         """The entries last taken are dealt with."""
@@ -94,22 +129,16 @@ class MemorySpool:
         """Calls under way for longer than that, each given once."""
         limit = time.monotonic_ns() - older_than_ns
         found = []
-        for key, entry in list(self._open.items()):
-            if entry.clock_ns <= limit and key not in self._told:
-                self._told.add(key)
+        for entry in list(self._open.values()):
+            if entry.clock_ns <= limit and id(entry) not in self._told:
+                self._told.add(id(entry))
                 found.append(entry)
         return found
-
-    def refuse(self, reason: str) -> None:
-        """Count something as captured and dropped for this *reason*."""
-        with self._lock:
-            self._captured += 1
-            self._dropped[reason] += 1
 
     def empty(self) -> bool:
         """Whether nothing waits."""
         with self._lock:
-            return not self._waiting and not self._taken
+            return not (self._arrived or self._waiting or self._taken)
 
     def tend(self) -> None:
         """Nothing has to be looked after."""
@@ -124,6 +153,7 @@ class MemorySpool:
     def counters(self) -> Counters:
         """Exact numbers, at this moment."""
         with self._lock:
+            self._settle()
             return Counters(
                 captured=self._captured,
                 stored=self._stored,

@@ -4,13 +4,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from asgi_llmobs.spool.base import Entry, shed_bodies
+from asgi_llmobs.spool.base import Entry, weight, without_bodies
 from asgi_llmobs.spool.segment import Place
 
-__all__ = ["BARE", "Item", "Queue"]
+__all__ = ["Item", "Queue"]
 
 MAX_ENTRIES = 100_000
-BARE = 2_000  # bytes that a call without bodies counts for
 WAITING, TAKEN, GONE = range(3)
 
 
@@ -82,9 +81,10 @@ class Queue:
 
     def _shed(self, item: Item) -> None:
         """Give up the bodies of one that is held in memory only."""
-        if item.entry is not None and shed_bodies(item.entry):
+        bare = without_bodies(item.entry) if item.entry is not None else None
+        if bare is not None:
             self.bodies_dropped += 1
-            self.resize(item, entry=item.entry, size=min(item.size, BARE))
+            self.resize(item, entry=bare, size=weight(bare))
 
     def resize(self, item: Item, *, entry: Entry | None, size: int | None = None) -> None:
         """*item* is this object now, or stands in files only, and has this size."""

@@ -69,14 +69,14 @@ def secrets_of_header(value: bytes) -> tuple[bytes, ...]:
 
 def use_of_sent(name: bytes) -> int:
     """What is done with a request header of this name."""
-    lower = name.decode("latin-1").lower()
+    lower = name.lower()
     use = SECRET if lower in SECRET_HEADERS else KEEP if lower in KEPT_REQUEST_HEADERS else DROP
     return remembered(_sent_names, name, ADDRESS if use == KEEP and lower in ADDRESSES else use)
 
 
 def use_of_got(name: bytes) -> int:
     """What is done with a response header of this name."""
-    lower = name.decode("latin-1").lower()
+    lower = name.lower()
     use = DROP if lower in NEVER_RESPONSE_HEADERS else ADDRESS if lower in ADDRESSES else KEEP
     return remembered(_got_names, name, use)
 

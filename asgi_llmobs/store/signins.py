@@ -20,8 +20,8 @@ LONGEST = 200  # characters of a code or cookie that are looked at at all
 rows = SignInRow.__table__  # type: ignore[attr-defined]
 
 
-def kept(kind: str, text: str, credential: bytes = b"") -> str:
-    """What of a code or a cookie is stored. The session's hangs on the credential that it was made with."""
+def kept(kind: str, text: str, credential: bytes) -> str:
+    """What of a code or a cookie is stored. It hangs on the credential that it was made with."""
     return hashlib.sha256(b"\0".join((kind.encode(), credential, text.encode("utf-8", "surrogatepass")))).hexdigest()
 
 
@@ -31,15 +31,15 @@ class SignIns:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def issue(self) -> str:
+    def issue(self, credential: bytes) -> str:
         """A new code, valid for ten minutes."""
         code = secrets.token_urlsafe(24)
-        self._add(kept("code", code), Role.OWNER, LINK_SECONDS)
+        self._add(kept("code", code, credential), Role.OWNER, LINK_SECONDS)
         return code
 
-    def redeem(self, code: str) -> bool:
+    def redeem(self, code: str, credential: bytes) -> bool:
         """Whether *code* is valid; from then on it is not. Of two that try at once one succeeds."""
-        return len(code) <= LONGEST and self._remove(kept("code", code))
+        return len(code) <= LONGEST and self._remove(kept("code", code, credential))
 
     def start(self, role: Role, credential: bytes) -> str:
         """A new session: the value for its cookie."""

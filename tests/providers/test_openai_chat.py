@@ -1,6 +1,9 @@
 """Chat and text completions of OpenAI and of those who copy it."""
 
+import json
+import random
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -393,3 +396,46 @@ def test_heartbeats_before_an_answer(ask: Ask) -> None:
 
     assert (reading.text, reading.framing, reading.content_offset) == ("hi", "json", len(answer))
     assert failed.error == {"type": None, "code": None, "message": "no"}
+
+
+def shown(reading: Reading) -> dict[str, Any]:
+    """Everything that a reading says but for the place of the first content, which moves with what stands between."""
+    return {item.name: getattr(reading, item.name) for item in fields(Reading) if item.name != "content_offset"}
+
+
+PIECES: list[dict[str, Any]] = [
+    {"content": "a"}, {"role": "assistant", "content": "b"}, {"content": None}, {"content": ""}, {"content": ["c"]},
+    {"content": {"d": 1}}, {"reasoning_content": "e"}, {"refusal": "f"}, {}, {"content": "g", "audio": {"id": "x"}},
+    {"tool_calls": [{"index": 0, "id": "t", "function": {"name": "n", "arguments": "{}"}}]},
+]  # fmt: skip
+ENVELOPES: list[dict[str, Any]] = [
+    {"id": "c1", "model": "gpt-5"}, {"id": "c2", "model": "gpt-5"}, {"id": "c1", "model": "gpt-5-2025"},
+    {"id": "c1", "model": "gpt-5", "service_tier": "flex"}, {"id": "c1", "model": "gpt-5", "system_fingerprint": "fp"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_plain_chunks_are_read_like_any_other(ask: Ask, seed: int) -> None:
+    """A stream says the same whether its short cuts can be taken or not."""
+    chance = random.Random(seed)
+    request = {"model": "gpt-5", "stream": True, "n": chance.choice([None, 1, 2])}
+    events = []
+    for _ in range(chance.randrange(1, 12)):
+        choice = {
+            "index": chance.choice([0, 0, 0, 1, None, True, [1]]),
+            "delta": chance.choice(PIECES[:4] if chance.random() < 0.7 else PIECES),
+            "finish_reason": "stop" if chance.random() < 0.1 else None,
+        }
+        usage = {"prompt_tokens": 3} if chance.random() < 0.1 else None
+        events.append({**chance.choice(ENVELOPES[: chance.choice([1, 5])]), "choices": [choice], "usage": usage})
+    plain = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
+    longer = b"".join(b": beat\n\ndata: %s\n\n" % json.dumps({**event, "x": 1}).encode() for event in events)
+    short, long = ask(CHAT, request, plain), ask(CHAT, request, longer + b"data: [DONE]\n\n")
+    assert shown(short) == shown(long)
+    assert (short.content_offset is None) == (long.content_offset is None)
+
+
+def test_where_the_first_content_ends(ask: Ask, sse: Sse) -> None:
+    """The offset is that of the event that brought the first text, in plain streams too."""
+    first, rest = sse(delta(role="assistant", content=""), delta(content="Hi")), sse(delta(content=" you"), "[DONE]")
+    assert ask(CHAT, {"model": "gpt-5", "stream": True}, first + rest).content_offset == len(first)

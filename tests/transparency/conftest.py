@@ -8,6 +8,8 @@ from asgi_llmobs.capture import clients
 from asgi_llmobs.testing import capture
 from asgi_llmobs.testing.recording import Captured
 
+pytest.register_assert_rewrite("tests.transparency.oracle")
+
 
 @pytest.fixture(scope="module")
 def captured() -> Iterator[Captured]:

@@ -153,7 +153,7 @@ def described(response: Any) -> list[Any]:
         ("closed", response.is_closed, response.is_stream_consumed, response.num_bytes_downloaded),
         ("elapsed", elapsed),
         ("content", content, response.encoding, response.charset_encoding),
-        ("cookies", sorted(response.cookies.items())),
+        ("cookies", jar(response.cookies)),
         ("history", [(one.status_code, one.is_closed, str(one.url)) for one in response.history]),
         ("sent", response.request.method, str(response.request.url), response.request.headers.raw),
         ("extensions", sorted(response.extensions)),
@@ -197,17 +197,25 @@ async def script(case: Case, family: Any, is_async: bool, mode: str, obs: Any, t
     if response is not None:
         seen += described(response)
     if case.network:
-        seen.append(("pool", [repr(connection).split("//")[0] for connection in connections(inner)]))
+        seen.append(("pool", [repr(connection) for connection in inner._pool.connections]))
+        seen = joined(seen)
     response = None
-    seen.append(("jar", sorted(client.cookies.items())))
+    seen.append(("jar", jar(client.cookies)))
     await settle(client.aclose() if is_async else client.close())
     seen.append(("client", client.is_closed))
     seen += upstream.received(case.url) if upstream is not None else log
     return seen
 
 
-def connections(transport: Any) -> Sequence[Any]:
-    return transport._pool.connections
+def jar(cookies: Any) -> list[Any]:
+    return [(cookie.name, cookie.value, cookie.domain, cookie.path) for cookie in cookies.jar]
+
+
+def joined(seen: list[Any]) -> list[Any]:
+    """The same, with all pieces as one: where a socket's bytes are cut is a matter of time."""
+    pieces = [entry[1] for entry in seen if entry[0] == "piece"]
+    others = [entry for entry in seen if entry[0] != "piece"]
+    return [*others, ("pieces", pieces[0][:0].join(pieces) if pieces else None)]
 
 
 def hooks_for(seen: list[Any], is_async: bool) -> dict[str, list[Callable[..., Any]]]:
@@ -258,12 +266,15 @@ def compare(
 
 def watched(case: Case, family: Any, is_async: bool, mode: str, obs: Any, tag: str, upstream: Any) -> list[Any]:
     """One run, with what was raised where nobody can catch it."""
+    left = case.read.endswith(("break", "never")) or any(hop.fails or hop.close_fails for hop in case.hops)
+    if case.network and left:
+        gc.collect()  # what earlier runs left behind is not to be found in this one
     hook, unraisable = sys.unraisablehook, set()
     sys.unraisablehook = lambda found: unraisable.add((found.exc_type, str(found.exc_value)))
     try:
         seen = run(case, family, is_async, mode, obs, tag, upstream)
-        if case.read.endswith("break") or any(hop.fails or hop.close_fails for hop in case.hops):
-            gc.collect(1)
+        if left:
+            gc.collect(1 + case.network)
     finally:
         sys.unraisablehook = hook
     return [*without_marks(seen), unraisable]

@@ -13,7 +13,7 @@ from asgi_llmobs.records import Outcome
 from tests.transparency.oracle import FAMILIES, MODES, Case, compare
 from tests.transparency.scripted import Hop
 
-EXAMPLES = int(os.environ.get("LLMOBS_TEST_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("LLMOBS_TEST_EXAMPLES", "100"))
 JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -93,7 +93,7 @@ ANSWERED = {
 
 @pytest.mark.parametrize("name", ANSWERED)
 def test_answered(captured, family, is_async, name):
-    """An answer that comes whole, in whatever pieces, is the app's as ever and is one record with its text and usage."""
+    """An answer that comes whole, in whatever pieces, is the app's as ever and one record with its text and usage."""
     for mode, records in compare(captured, ANSWERED[name], family, is_async).items():
         (record,) = records
 

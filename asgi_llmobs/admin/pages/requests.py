@@ -36,6 +36,7 @@ def load_one(view: View) -> dict[str, Any]:
         "latency_ms": request.latency_ms,
         "time_to_first_token_ms": request.time_to_first_token_ms,
         "buckets": request.usage.buckets() if request.usage else {},
+        "cost_usd": request.cost_usd,
         "formula": request.cost.formula,
         "conversation": conversation(request.messages, request.output_messages),
         "newer_id": detail.newer_id,

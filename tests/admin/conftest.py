@@ -1,0 +1,29 @@
+"""A store in memory, filled through the sink that the writer uses, and admins over it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from asgi_llmobs.admin import Admin
+from asgi_llmobs.store.database import Database
+
+MakeAdmin = Callable[..., Admin]
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    """An empty store."""
+    made = Database("sqlite://")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def make_admin(database: Database) -> MakeAdmin:
+    """Makes an admin over the store; its environment holds only what is given."""
+
+    def make(auth: Any = None, environ: dict[str, str] | None = None, **more: Any) -> Admin:
+        return Admin(database=database, auth=auth, environ=environ or {}, **more)
+
+    return make

@@ -1,0 +1,88 @@
+"""Bodies as they are stored: slimmed, summed up, bounded."""
+
+import json
+
+import pytest
+
+from asgi_llmobs import bodies
+
+
+def test_images_are_replaced_by_size_and_hash():
+    """A long run of base64 goes, everything else stays, and it is still JSON."""
+    image = "QUJD" * 50_000
+    content = json.dumps({"url": f"data:image/png;base64,{image}==", "text": "a" * 100}).encode()
+    slim, slimmed = bodies.slim(content)
+
+    assert slimmed and len(slim) < 400
+    assert json.loads(slim)["text"] == "a" * 100 and "base64 of 200002 characters" in json.loads(slim)["url"]
+
+
+def test_small_bodies_are_not_looked_at():
+    """Up to 64 KB nothing is replaced."""
+    content = b'"' + b"A" * 60_000 + b'"'
+
+    assert bodies.slim(content) == (content, False)
+
+
+def test_vectors_are_replaced():
+    """Numbers and base64, however they are laid out; what is short stays."""
+    content = json.dumps(
+        {
+            "data": [{"embedding": [0.1, -2e-05] * 10, "index": 0}, {"embedding": "AAAA" * 40}],
+            "usage": {"prompt_tokens": 5},
+            "few": [1, 2, 3],
+        },
+        indent=2,
+    ).encode()
+    slim, slimmed = bodies.without_vectors(content)
+    said = json.loads(slim)
+
+    assert slimmed
+    assert [item["embedding"] for item in said["data"]] == ["[20 numbers]", "[base64 vector]"]
+    assert (said["usage"], said["few"]) == ({"prompt_tokens": 5}, [1, 2, 3])
+
+
+def test_vectors_never_backtrack():
+    """A list that is almost one of numbers is passed over in linear time."""
+    content = b"[" + b"1," * 500_000 + b'"x"]'
+
+    assert bodies.without_vectors(content) == (content, False)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content", "text"),
+    [
+        ("application/json; charset=utf-8", b'{"a": "\0"}', True),
+        ("text/event-stream", b"data: \0\n\n", True),
+        ("application/problem+json", b"\0", True),
+        ("", b"plain", True),
+        ("", b"\0\1\2", False),
+        ("Audio/MPEG", b"abc", False),
+        ("image/png", b"abc", False),
+        ("application/octet-stream", b"abc", False),
+    ],
+)
+def test_what_is_text(media_type, content, text):
+    """The type decides; only without one the bytes do."""
+    assert bodies.is_text(media_type, content) is text
+
+
+def test_multipart_summary_of_garbage():
+    """Whatever is in it, it is JSON in the end."""
+    for content_type in ("multipart/form-data", "multipart/form-data; boundary=x", 'multipart/mixed; boundary=""'):
+        for content in (
+            b"",
+            b"--x",
+            b"--x\r\n\r\n",
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nv\xff\r\n--x--',
+        ):
+            assert "multipart" in json.loads(bodies.multipart_summary(content, content_type, len(content)))
+
+
+def test_head_and_tail():
+    """Of what is too long, three quarters of the head and one of the tail."""
+    body = bodies.keep(
+        b"h" * 900 + b"t" * 900, limit=400, media_type=None, size=1800, sha256="x", truncated=False, slimmed=False
+    )
+
+    assert (body.content, body.truncated, body.size) == (b"h" * 300 + b"t" * 100, True, 1800)
