@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
@@ -69,6 +70,7 @@ class Journal:
         self._origin = origin
         self.folder: str | None = None
         self._lock: int | None = None
+        self._opening = threading.RLock()
         self._inode = 0
         self._numbers = count(1)
         self._sequence = 0
@@ -182,7 +184,8 @@ class Journal:
 
     def _make(self, size: int, *, touch: bool) -> Segment | None:
         try:
-            folder = self.folder or self._open()
+            with self._opening:  # the app's side and the writer's may both be first
+                folder = self.folder or self._open()
             path = os.path.join(folder, f"{next(self._numbers):06d}{SUFFIX}")
             segment = Segment.make(path, size, self._origin(), self, touch=touch)
         except (OSError, ValueError) as error:
@@ -222,17 +225,15 @@ class Journal:
         Args:
             lock: The spool's lock, which is not held.
         """
+        gone = self.folder is not None and not self._there()
         with lock:
-            if self.folder is not None and not self._there():
+            if gone:
                 self.leave()  # somebody deleted the folder; what waits in it can still be read
             used, self._used = self._used, []
             active = self._active
             wanted = active is None or active.used > active.size // 2 or (not active.live and active.used > SMALL)
             wanted = wanted and self._spare is None and time.monotonic() >= self._retry_at
             wanted = wanted and self.total + self.size <= self.cap
-            if wanted and active is None and not used:
-                self._active = self._make(self.size, touch=False)
-                wanted = False
         for segment in used:
             with safely("spool wipe"):
                 if wanted and segment.size == self.size:
@@ -244,7 +245,9 @@ class Journal:
             self._spare = self._make(self.size, touch=True)
         with lock:
             active = self._active
-            if active is not None and not active.live and active.used - HEADER > SMALL and self._spare is not None:
+            if active is None:
+                self._active, self._spare = self._spare, None
+            elif not active.live and active.used - HEADER > SMALL and self._spare is not None:
                 self._used.append(active)
                 self._active, self._spare = self._spare, None
             for segment in self._full:

@@ -113,8 +113,7 @@ class Segment:
         # taken before it is written: a finalizer may append another one in the meantime
         self.used = at + size
         self.live += 1
-        mapped[at + HEAD : at + HEAD + len(payload)] = payload
-        mapped[at : at + HEAD] = head(kind, call, sequence, payload, self.salt)
+        mapped[at : at + HEAD + len(payload)] = head(kind, call, sequence, payload, self.salt) + payload
         return at
 
     def mark(self, at: int, state: bytes = DONE) -> None:

@@ -5,9 +5,9 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain, compress
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
@@ -47,11 +47,8 @@ TEXTS = ("input", "output", "error_message")
 COUNTS = struct.Struct("<7I")  # lengths of the sections, in their order
 ONE_CLOCK, ONE_LENGTH = struct.Struct("=q"), struct.Struct("=I")
 META, SENT_HEADERS, SENT, GOT_HEADERS, CLOCKS, LENGTHS, GOT = range(7)
-DROP, KEEP, SECRET, ADDRESS = range(4)
-MAX_KNOWN = 2_048
+MAX_KNOWN = 1_024
 
-_sent_names: dict[bytes, int] = {}
-_got_names: dict[bytes, int] = {}
 clean_url = lru_cache(maxsize=1_024)(safe_url)
 
 
@@ -67,55 +64,77 @@ def secrets_of_header(value: bytes) -> tuple[bytes, ...]:
     return tuple(one for one in found if not any(other in one for other in found if other != one))
 
 
-def use_of_sent(name: bytes) -> int:
-    """What is done with a request header of this name."""
-    lower = name.lower()
-    use = SECRET if lower in SECRET_HEADERS else KEEP if lower in KEPT_REQUEST_HEADERS else DROP
-    return remembered(_sent_names, name, ADDRESS if use == KEEP and lower in ADDRESSES else use)
+class Plan(NamedTuple):
+    """What is done with the headers of a list of names: calls of one client have the same list again and again."""
+
+    kept: tuple[bool, ...]  # for each name and each value
+    texts: int
+    addresses: tuple[int, ...]  # places of those whose values are addresses
+    secrets: tuple[int, ...]  # places of those whose values are credentials
 
 
-def use_of_got(name: bytes) -> int:
-    """What is done with a response header of this name."""
-    lower = name.lower()
-    use = DROP if lower in NEVER_RESPONSE_HEADERS else ADDRESS if lower in ADDRESSES else KEEP
-    return remembered(_got_names, name, use)
+_sent_plans: dict[tuple[bytes, ...], Plan] = {}
+_got_plans: dict[tuple[bytes, ...], Plan] = {}
 
 
-def remembered(names: dict[bytes, int], name: bytes, use: int) -> int:
-    if len(names) < MAX_KNOWN:
-        names[name] = use
-    return use
+def sent_plan(names: tuple[bytes, ...]) -> Plan:
+    """For the headers of a request: the known harmless ones are kept."""
+    return planned(_sent_plans, names, [name in KEPT_REQUEST_HEADERS for name in map(bytes.lower, names)])
+
+
+def got_plan(names: tuple[bytes, ...]) -> Plan:
+    """For the headers of a response: all are kept but the secret ones."""
+    return planned(_got_plans, names, [name not in NEVER_RESPONSE_HEADERS for name in map(bytes.lower, names)])
+
+
+def planned(plans: dict[tuple[bytes, ...], Plan], names: tuple[bytes, ...], keep: list[bool]) -> Plan:
+    lower = [name.lower() for name in names]
+    plan = Plan(
+        tuple(kept for kept in keep for _ in range(2)),
+        2 * sum(keep),
+        tuple(index for index, name in enumerate(lower) if keep[index] and name in ADDRESSES),
+        tuple(index for index, name in enumerate(lower) if name in SECRET_HEADERS),
+    )
+    if len(plans) >= MAX_KNOWN:
+        plans.clear()
+    plans[names] = plan
+    return plan
 
 
 def secrets_in(exchange: Exchange) -> tuple[bytes, ...]:
     """The credentials that a call carries: they are taken out of whatever quotes them."""
+    headers = exchange.request_headers
     found: tuple[bytes, ...] = ()
-    for name, value in exchange.request_headers:
-        use = _sent_names.get(name)
-        if (use_of_sent(name) if use is None else use) == SECRET:
-            found += secrets_of_header(value)
+    names = tuple([name for name, _ in headers])
+    for index in (_sent_plans.get(names) or sent_plan(names)).secrets:
+        found += secrets_of_header(headers[index][1])
     url = exchange.url
     if "?" in url or "@" in url:
         found += secrets_of_url(url)
     return found
 
 
-def header_block(
-    headers: Headers, names: dict[bytes, int], use_of: Callable[[bytes], int], secrets: Sequence[bytes]
-) -> bytes:
-    kept: list[bytes] = []
-    for name, value in headers:
-        use = names.get(name)
-        if use is None:
-            use = use_of(name)
-        if use == KEEP:
-            kept += (name, value)
-        elif use == ADDRESS:
-            kept += (name, clean_url(value.decode("latin-1")).encode("latin-1", "replace"))
-    block = b"\n".join(kept)
-    if block.count(b"\n") >= len(kept) > 0:  # no server sends that; a mock may
-        block = b"\n".join(text.replace(b"\n", b" ") for text in kept)
+def header_block(headers: Headers, plan: Plan, secrets: Sequence[bytes]) -> bytes:
+    if plan.addresses:
+        headers = [
+            (name, clean_url(value.decode("latin-1")).encode("latin-1", "replace") if at in plan.addresses else value)
+            for at, (name, value) in enumerate(headers)
+        ]
+    block = b"\n".join(compress(chain.from_iterable(headers), plan.kept))
+    if block.count(b"\n") >= plan.texts > 0:  # no server sends that; a mock may
+        texts = compress(chain.from_iterable(headers), plan.kept)
+        block = b"\n".join([text.replace(b"\n", b" ") for text in texts])
     return without(block, secrets)
+
+
+def sent_headers(exchange: Exchange, secrets: Sequence[bytes]) -> bytes:
+    names = tuple([name for name, _ in exchange.request_headers])
+    return header_block(exchange.request_headers, _sent_plans.get(names) or sent_plan(names), secrets)
+
+
+def got_headers(exchange: Exchange, secrets: Sequence[bytes]) -> bytes:
+    names = tuple([name for name, _ in exchange.response_headers])
+    return header_block(exchange.response_headers, _got_plans.get(names) or got_plan(names), secrets)
 
 
 def dumped(value: Any) -> bytes:
@@ -181,14 +200,14 @@ def answer(exchange: Exchange, index: int, stop: int, secrets: Sequence[bytes]) 
 def start(exchange: Exchange, secrets: Sequence[bytes]) -> bytes:
     """The record of a call that begins."""
     sent = b"" if exchange.omit_request else without(b"".join(exchange.request_chunks), secrets)
-    headers = header_block(exchange.request_headers, _sent_names, use_of_sent, secrets)
+    headers = sent_headers(exchange, secrets)
     return packed(meta(exchange, secrets, 0), headers, sent, b"", b"", b"", b"")
 
 
 def part(exchange: Exchange, secrets: Sequence[bytes], index: int, stop: int) -> bytes:
     """The record of the chunks from *index* to *stop* of an answer that goes on."""
     said = dumped((exchange.status, exchange.headers_clock_ns, exchange.chunks, exchange.response_size, index))
-    headers = b"" if index else header_block(exchange.response_headers, _got_names, use_of_got, secrets)
+    headers = b"" if index else got_headers(exchange, secrets)
     return packed(said, b"", b"", headers, *answer(exchange, index, stop, secrets))
 
 
@@ -204,9 +223,9 @@ def end(exchange: Exchange, secrets: Sequence[bytes], index: int, *, started: bo
     stop = min(len(exchange.response_chunks), len(exchange.chunk_clocks))
     headers = sent = b""
     if not started:
-        headers = header_block(exchange.request_headers, _sent_names, use_of_sent, secrets)
+        headers = sent_headers(exchange, secrets)
         sent = b"" if exchange.omit_request else without(b"".join(exchange.request_chunks), secrets)
-    got = header_block(exchange.response_headers, _got_names, use_of_got, secrets)
+    got = got_headers(exchange, secrets)
     return packed(meta(exchange, secrets, index), headers, sent, got, *answer(exchange, index, stop, secrets))
 
 
