@@ -30,6 +30,7 @@ BUSY_SECONDS = 5.0  # that a fork waits for a batch under way at most
 OPEN_SECONDS = 30.0  # and for the first one
 LOAD_SECONDS = 10.0  # that the end waits besides for the very first batch, which imports the store
 EXIT_SECONDS = 2.0
+TEND_SECONDS = 0.05  # how often the spool is looked after while the store is away
 
 
 class Sink(Protocol):
@@ -223,7 +224,7 @@ class Writer:
         """Wait before the next try; the spool fills up in the meantime."""
         until = time.monotonic() + seconds
         while not stop.is_set() and (left := until - time.monotonic()) > 0:
-            stop.wait(min(left, PAUSE_SECONDS))
+            stop.wait(min(left, TEND_SECONDS))
             self._spool.tend()
 
     def _gather(self, stop: threading.Event) -> None:

@@ -16,7 +16,7 @@ from asgi_llmobs.spool.adoption import Estate, Left, estates
 from asgi_llmobs.spool.base import Counters, Entry, weight, without_bodies
 from asgi_llmobs.spool.frames import Kind
 from asgi_llmobs.spool.journal import Journal
-from asgi_llmobs.spool.queue import Item, Queue
+from asgi_llmobs.spool.queue import WAITING, Item, Queue
 from asgi_llmobs.spool.segment import Place
 
 __all__ = ["DurableSpool", "SEGMENT"]
@@ -25,7 +25,7 @@ SEGMENT = 4 * 1024 * 1024
 ADOPT_SECONDS = 5.0
 TAKE_BYTES = 4 * 1024 * 1024  # of one batch
 MAX_ROOTS = 10_000
-SHED_AT_ONCE = 200  # calls whose bodies are given up before others get their turn
+ROOM_SECONDS = 0.2  # that making room takes at a time
 GROWING: Any = bytearray  # pieces that very many chunks are put together into
 
 
@@ -77,8 +77,8 @@ class DurableSpool:
         self._resolve = serial.resolver(tuple(providers))
         self._journal = Journal(root, cap, segment, origin)
         self._lock = threading.RLock()  # a finalizer may end one call in the middle of another
-        # what is mapped counts too
-        self._queue = Queue(max(budget - 2 * segment, budget // 4), self._journal.release)
+        # what is mapped, and what is being worked on, takes the other half
+        self._queue = Queue(budget // 2, self._journal.release)
         self._taken: list[Item] = []
         self._open: dict[int, Open] = {}
         self._roots: dict[str, tuple[int, Place]] = {}
@@ -312,37 +312,39 @@ class DurableSpool:
 
     def _make_room(self) -> None:
         """The files are near their cap: the oldest calls give up their bodies, then the oldest calls go."""
-        for _ in range(SHED_AT_ONCE):
+        until = time.monotonic() + ROOM_SECONDS
+        while time.monotonic() < until:
             with self._lock:
                 if not self._journal.pressed():
                     return
                 item = self._queue.fattest()
-                if item is not None:
-                    self._thin(item)
-                else:
+                if item is None:
                     self._queue.drop_oldest()
+            if item is not None:
+                self._thin(item)
+            time.sleep(0.0002)  # who waits for the lock gets it
 
     def _thin(self, item: Item) -> None:
-        entry = item.entry
-        if entry is None:
-            with safely("spool read"):
-                entry = self._read(item)
+        entry = item.entry or self._read(item)
         bare = without_bodies(entry) if entry is not None else None
         if bare is None:
             return
-        call = next(self._calls)  # a new one: the old one is dealt with
         if isinstance(bare, Exchange):
-            payload = serial.end(bare, serial.secrets_in(bare), 0, started=False)
-            place = self._journal.append(Kind.END, call, payload, anew=True)
+            kind, payload = Kind.END, serial.end(bare, serial.secrets_in(bare), 0, started=False)
         else:
-            place = self._journal.append(Kind.SPAN, call, serial.span(bare, full=self._full), anew=True)
-        if place is None:
-            self._queue.drop(item)
-            return
-        self._queue.bodies_dropped += 1
-        before, item.places = item.places, [place]
-        self._queue.resize(item, entry=None, size=weight(bare))
-        self._journal.release(before)
+            kind, payload = Kind.SPAN, serial.span(bare, full=self._full)
+        with self._lock:
+            if item.state != WAITING:
+                return
+            # under a new number: the old one is dealt with
+            place = self._journal.append(kind, next(self._calls), payload, anew=True)
+            if place is None:
+                self._queue.drop(item)
+                return
+            self._queue.bodies_dropped += 1
+            before, item.places = item.places, [place]
+            self._queue.resize(item, entry=None, size=weight(bare))
+            self._journal.release(before)
 
     def _adopt(self) -> None:
         for estate in estates(self.root, self._journal.folder, self._strange):

@@ -7,7 +7,7 @@ from typing import Any
 from asgi_llmobs.spool.base import Entry, weight, without_bodies
 from asgi_llmobs.spool.segment import Place
 
-__all__ = ["Item", "Queue"]
+__all__ = ["WAITING", "Item", "Queue"]
 
 MAX_ENTRIES = 100_000
 WAITING, TAKEN, GONE = range(3)

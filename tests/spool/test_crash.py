@@ -109,6 +109,7 @@ def test_p4_kill_9_under_load(number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_p4_kill_9_twenty_times(tmp_path: Path) -> None:
     """The same, again and again on one database."""
     for number in range(20):
