@@ -24,7 +24,7 @@ Verdict = str | bool | None
 
 
 class Role(enum.StrEnum):
-    """What a visitor may do: each role may do all that the ones before it may, except ``ingest``, which stands apart."""
+    """What a visitor may do: each role all that the ones before it may, except ``ingest``, which stands apart."""
 
     METRICS = "metrics"  # numbers only
     VIEWER = "viewer"  # lists and trees without prompts, answers and bodies
@@ -156,7 +156,8 @@ def is_async(function: Any) -> bool:
     """Whether calling *function* gives a coroutine, seen through ``functools.partial`` and callable objects."""
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    method = getattr(type(function), "__call__", None)  # noqa: B004 - of an object, not whether it is callable
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
 
 
 def _known(role: str) -> Role:

@@ -1,16 +1,11 @@
-"""Bodies as they are stored: long base64 runs, vectors and uploads replaced by what they are, then bounded."""
+"""Bodies as they are stored: long base64 runs and vectors replaced by what they are, then bounded."""
 
 import hashlib
 import re
-from email.parser import BytesHeaderParser
-from email.policy import HTTP
-from typing import Any
-
-import orjson
 
 from asgi_llmobs.records import Body
 
-__all__ = ["is_text", "keep", "multipart_summary", "slim", "without_vectors"]
+__all__ = ["is_text", "keep", "slim", "without_vectors"]
 
 SLIM_ABOVE = 64 * 1024
 # whole base64 strings of images and audio; a possessive class so that it never backtracks
@@ -60,26 +55,6 @@ def without_vectors(content: bytes) -> tuple[bytes, bool]:
 
     out = BASE64_EMBEDDING.sub(encoded, VECTOR.sub(numbers, content))
     return out, found > 0
-
-
-def multipart_summary(content: bytes, content_type: str, size: int) -> bytes:
-    """A multipart upload as JSON: its fields, and of files name, type and size, never the bytes."""
-    boundary = re.search(r'boundary="?([^";]+)"?', content_type)
-    fields: dict[str, Any] = {}
-    files: list[dict[str, Any]] = []
-    for part in content.split(b"--" + boundary.group(1).encode("latin-1"))[1:] if boundary else []:
-        head, separator, data = part.partition(b"\r\n\r\n")
-        if not separator:
-            continue
-        headers = BytesHeaderParser(policy=HTTP).parsebytes(head.lstrip(b"\r\n") + b"\r\n\r\n")
-        name = headers.get_param("name", header="content-disposition")
-        filename = headers.get_filename()
-        data = data.removesuffix(b"\r\n")
-        if filename is not None:
-            files.append({"name": name, "filename": filename, "type": headers.get_content_type(), "size": len(data)})
-        elif name is not None and len(data) <= 65_536:
-            fields[str(name)] = data.decode("utf-8", "replace")
-    return orjson.dumps({"multipart": {"fields": fields, "files": files, "size": size}})
 
 
 def keep(

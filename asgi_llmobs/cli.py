@@ -59,6 +59,16 @@ def parser() -> argparse.ArgumentParser:
         "can be reached. Exits with 1 where something is wrong.",
     )
     doctor.set_defaults(run=run_doctor)
+
+    prune = commands.add_parser(
+        "prune",
+        help="delete what is older, larger or more than is to be kept",
+        description="Delete the oldest traces of the project that lie beyond the option retention, and give the space "
+        "back. The app may go on running.",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="delete nothing, only say what would go")
+    prune.add_argument("--keep", metavar="LIMITS", help="what is kept, e.g. 30d,2GB (default: LLMOBS_RETENTION)")
+    prune.set_defaults(run=run_prune)
     return top
 
 
@@ -248,3 +258,32 @@ def store_state() -> tuple[bool, str]:
     finally:
         database.dispose()
     return True, f"{name}: {status.requests} requests, schema version {status.schema_version}"
+
+
+# prune
+
+
+def run_prune(given: argparse.Namespace) -> int:
+    """Delete what lies beyond the retention; 1 where none is set or the store cannot be written."""
+    from asgi_llmobs.retention import Retention, prune
+    from asgi_llmobs.store.database import Database
+
+    try:
+        engine = LLMObs(instrument="off", retention=given.keep)
+    except LLMObsError as error:
+        say(str(error))
+        return 1
+    if engine.config.retention is None:
+        say("everything is kept: give --keep 30d, or set LLMOBS_RETENTION")
+        return 1
+    database = Database(engine.store, create=False)
+    retention, project = Retention.parse(engine.config.retention), engine.config.project
+    try:
+        gone = prune(database, retention, project=project, dry_run=given.dry_run)
+    except (StoreError, ImportError) as error:
+        say(f"{shown('store', engine.store)}: {error}")
+        return 1
+    finally:
+        database.dispose()
+    say(f"{gone.spans:,} spans{' would go' if given.dry_run else ' deleted'}, about {gone.bytes / 1_000_000:,.1f} MB")
+    return 0

@@ -229,7 +229,7 @@ class Body:
     content: bytes
     media_type: str | None = None
     size: int = 0  # bytes of the whole, before bounding
-    sha256: str | None = None  # of the whole
+    sha256: str | None = None  # of the whole; None where content is the whole and was not read from the store
     truncated: bool = False  # head and tail only
     slimmed: bool = False  # long base64 runs replaced by their size and hash
 
@@ -467,6 +467,17 @@ class Exchange:
     omit_response: bool = False
     trace: Any = None  # context.Trace while in process; dropped when it crosses to the store
     origin: Mapping[str, Any] | None = None  # service, release, host and pid, where it comes from another process
+
+    def inherit(self) -> None:
+        """Take over what the trace says by now and the call itself does not; a session of its own keeps its names."""
+        trace = self.trace
+        if trace is None:
+            return
+        if self.session_id in (None, trace.session_id):
+            self.session_id = trace.session_id
+            self.session_name = self.session_name or trace.session_name
+            self.session_path = self.session_path or trace.session_path
+        self.user_id = self.user_id or trace.user_id
 
 
 class Written(NamedTuple):

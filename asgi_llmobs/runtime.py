@@ -71,7 +71,9 @@ class LLMObs:
         self._held = False
         self.spool: Spool = self._make_spool()
         self.pipeline = Pipeline(self.config, Prices(self.config), self._resource)
-        self.writer = Writer(self.spool, self.pipeline, self._open_sinks)
+        self._sweeper: Any = None
+        keeps_all = self.config.retention is None or sinks is not None
+        self.writer = Writer(self.spool, self.pipeline, self._open_sinks, None if keeps_all else self._sweep)
         self.spool.wake = self.writer.woken
         self.recorder = recorder.Recorder(self.config, self.spool)
         _engines.add(self)
@@ -118,6 +120,15 @@ class LLMObs:
         from asgi_llmobs.store.write import Sink as StoreSink  # as above
 
         return (StoreSink(self.database),)
+
+    def _sweep(self) -> None:
+        """A step towards the retention, if one is due."""
+        if self._sweeper is None:
+            from asgi_llmobs.retention import Retention, Sweeper  # as above
+
+            assert self.config.retention is not None
+            self._sweeper = Sweeper(self.database, Retention.parse(self.config.retention), self.config.project)
+        self._sweeper.step()
 
     def start(self) -> None:
         """Start the writer. Nobody has to: the first finished call does it."""
@@ -224,6 +235,7 @@ class LLMObs:
         self._lock, self._admin_lock = threading.Lock(), threading.Lock()
         self.spool.reset_after_fork()
         self.writer.reset_after_fork()
+        self._sweeper = None  # the child is another process: it has no lease of its parent's
         if self._database is not None:
             self._database.reset_after_fork()
 

@@ -82,12 +82,20 @@ class Writer:
         spool: Where finished calls wait.
         pipeline: Makes records of them.
         open_sinks: Gives the sinks; called in the writer's thread, at the first batch.
+        chore: Something small to be done in the thread now and then, between batches.
     """
 
-    def __init__(self, spool: Spool, pipeline: Pipeline, open_sinks: Callable[[], Sequence[Sink]]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        pipeline: Pipeline,
+        open_sinks: Callable[[], Sequence[Sink]],
+        chore: Callable[[], None] | None = None,
+    ) -> None:
         self._spool = spool
         self._pipeline = pipeline
         self._open_sinks = open_sinks
+        self._chore = chore
         self._sinks: Sequence[Sink] | None = None
         self._bell = Bell()
         self._batch: Batch | None = None
@@ -197,7 +205,7 @@ class Writer:
 
     def reset_after_fork(self) -> None:
         """A forked child has no thread and fresh locks."""
-        self.__init__(self._spool, self._pipeline, self._open_sinks)  # type: ignore[misc]
+        self.__init__(self._spool, self._pipeline, self._open_sinks, self._chore)  # type: ignore[misc]
 
     def _run(self, stop: threading.Event) -> None:
         with suppress():  # what the sinks themselves call is not recorded
@@ -213,6 +221,7 @@ class Writer:
                     self.cpu_ns += time.thread_time_ns() - started
                     self._failures = 0
                     self.last_error = None
+                    self._do_chore(stop)
                 except Exception as error:  # noqa: BLE001 - the batch stays spooled and is tried again
                     self._failures += 1
                     self.last_error = f"{type(error).__name__}"
@@ -251,6 +260,11 @@ class Writer:
                     write(sink, records, patient=self._failures < PATIENCE)
         with self._idle:
             self._idle.notify_all()
+
+    def _do_chore(self, stop: threading.Event) -> None:
+        if self._chore is not None and not self.hurry and not stop.is_set():
+            with self._still(), safely("chore"):
+                self._chore()
 
     def _opened(self) -> Sequence[Sink]:
         if self._sinks is None:

@@ -9,6 +9,9 @@ import pytest
 
 from asgi_llmobs import runtime, safely, uninstrument_httpx
 from asgi_llmobs.testing import FakeProvider
+from tests.databases import database, database_url, postgres
+
+__all__ = ["database", "database_url", "postgres"]
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,14 @@ const all = (selector) => [...document.querySelectorAll(selector)];
 
 // times: the server writes UTC, the reader thinks in local time
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const hours = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const clock = new Intl.DateTimeFormat(undefined, { ...hours, second: "2-digit" });
+const minutes = new Intl.DateTimeFormat(undefined, hours);
 const today = day.format(new Date());
 for (const time of all("time[datetime]")) {
   const date = new Date(time.dateTime);
   if (Number.isNaN(date.getTime())) continue;
-  const text = clock.format(date);
-  time.textContent = day.format(date) === today ? text : `${day.format(date)} ${text}`;
+  time.textContent = day.format(date) === today ? clock.format(date) : `${day.format(date)} ${minutes.format(date)}`;
 }
 
 // theme: what the system says until the reader chooses; the choice stays in this browser

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -31,6 +31,7 @@ __all__ = ["Admin"]
 TITLE = "LLM calls"
 LARGEST_FORM = 4096  # bytes
 UNRESERVED = "~:@+=,"
+WRONG = {"token": "That is not it.", "code": "This code is wrong, used or older than 10 minutes."}
 ERRORS = {
     400: "This call is not understood.",
     403: "You may not see this.",
@@ -110,10 +111,18 @@ class Admin:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = plain(500)
         with safely("admin"):
-            response = await self._respond(Request(scope, receive))
+            response = await self._answered(Request(scope, receive))
         if scope["method"] == "HEAD":
             send = without_body(send)
         await response(scope, receive, send)
+
+    async def _answered(self, request: Request) -> Response:
+        try:
+            return await self._respond(request)
+        except StoreError:
+            return plain(503)
+        except ClientDisconnect:
+            return plain(400)  # nobody will read it
 
     async def _respond(self, request: Request) -> Response:
         path = inner_path(request.scope)
@@ -131,7 +140,7 @@ class Admin:
             return plain(403)
         if visit.segments[0] == "static" and len(visit.segments) == 2:
             return await in_thread(self._static, visit)
-        if visit.segments == ("login",) and self.lock.challenge == "form":
+        if self._is_login(visit):
             return await self._login_page(visit)
         return await self._page(visit)
 
@@ -148,8 +157,9 @@ class Admin:
 
     def _admit(self, visit: Visit) -> Response:
         """The page of a visitor with a role. Runs, like all below, in a worker thread."""
-        if len(visit.segments) > 1 and visit.segments[-1] == "":
-            return redirect(f"../{quote(visit.segments[-2], safe=UNRESERVED)}{asked(visit.request)}")
+        if len(visit.segments) > 1 and visit.segments[-1] == "" and visit.segments[-2] not in (".", ".."):
+            path = "/".join(quote(part, safe=UNRESERVED) for part in visit.segments[:-1])
+            return redirect(f"{visit.base}{path}{asked(visit.request)}")
         for route in self.routes:
             params = match(route, visit.segments)
             if params is None or (visit.as_json and isinstance(route, Download)):
@@ -236,7 +246,7 @@ class Admin:
     async def _post(self, visit: Visit) -> Response:
         if foreign_write(visit.request):
             return plain(403)
-        if visit.segments == ("login",) and self.lock.challenge == "form":
+        if self._is_login(visit):
             return await self._sign_in(visit)
         decision = await self.lock.decide(visit.request)
         if decision.role is None:
@@ -246,6 +256,9 @@ class Admin:
             gone = f"{cookie_name(is_secure(visit.request))}=; Max-Age=0; {cookie_flags(visit.request)}"
             return redirect("./login", headers={"set-cookie": gone})
         return plain(405, headers={"allow": "GET, HEAD"})
+
+    def _is_login(self, visit: Visit) -> bool:
+        return visit.segments == ("login",) and not visit.as_json and self.lock.challenge == "form"
 
     async def _login_page(self, visit: Visit) -> Response:
         decision = await self.lock.decide(visit.request)
@@ -276,8 +289,8 @@ class Admin:
         # no await between the look at the back-off and the try that it counts: tries side by side would all be free
         entered = await self.lock.sign_in(request, fields.get("secret", ""))
         if entered is None:
-            message = {"token": "That is not it.", "code": "This code is wrong, used or older than 10 minutes."}
-            return await in_thread(self._login_html, visit, onward, message[self.lock.asks], 401, 0)
+            message = WRONG[self.lock.asks]
+            return await in_thread(self._login_html, visit, onward, message, 401, 0)
         await self.lock.sign_out(request)
         value = f"{cookie_name(is_secure(request))}={entered[0]}; Max-Age={SESSION_SECONDS}; {cookie_flags(request)}"
         return redirect(safe_next(onward), headers={"set-cookie": value})

@@ -17,6 +17,8 @@ __all__ = ["FILTERS", "duration", "exact_duration", "exact_money", "from_referen
 NOTHING = "–"
 BINARY_WITHIN = 1024
 MOST_SHOWN = 256 * 1024
+# marks that turn the reading direction: in a line of a list they could make one name look like another
+DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F), "\ufffd")
 PLAIN_REFERENCE = re.compile(r"[A-Za-z0-9_\-:@+=,.]{1,200}")
 
 
@@ -56,8 +58,10 @@ def number(count: Any) -> str:
 
 
 def ratio(share: float | None) -> str:
-    """A share as per cent; nothing where there is nothing to divide by."""
-    return NOTHING if share is None else f"{share * 100:.4g} %"
+    """A share as per cent; nothing where there is nothing to divide by, 100 only where it is all."""
+    if share is not None and 0.999 < share < 1:
+        return ">99.9 %"
+    return NOTHING if share is None else f"{share * 100:.3g} %"
 
 
 def duration(ns: int | None) -> str:
@@ -122,7 +126,7 @@ def iso(ns: int | None) -> str:
 
 def short(text: Any, limit: int = 160) -> str:
     """One line of *text*, cut with an ellipsis."""
-    line = " ".join(str(text if text is not None else "").split())
+    line = " ".join(str(text if text is not None else "").translate(DIRECTIONS).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 

@@ -172,8 +172,10 @@ class Lock:
             except StoreError:
                 self._link_until = 0.0  # the next visitor may find the store well again
                 raise
-            logger.warning("asgi_llmobs: the admin is locked. Sign in once, within 10 minutes, at %s#%s (behind a proxy "
-                           "put your own address in front)", link(request.scope), code)
+            logger.warning(
+                "asgi_llmobs: the admin is locked. Sign in once, within 10 minutes, at %s#%s (behind a proxy put your "
+                "own address in front)", link(request.scope), code,
+            )  # fmt: skip
 
     @property
     def _credential(self) -> bytes:

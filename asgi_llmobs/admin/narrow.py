@@ -61,7 +61,7 @@ def limit_of(view: View) -> int:
         FilterError: It is not a number from 1 to 200.
     """
     text = view.get("limit") or str(ROWS)
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_ROWS:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST_ROWS):
         raise FilterError("limit", f"write a number from 1 to {MOST_ROWS}")
     return int(text)
 

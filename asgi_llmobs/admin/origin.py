@@ -10,7 +10,7 @@ __all__ = ["foreign_read", "foreign_write"]
 
 
 def foreign_read(request: Request) -> bool:
-    """Whether another site's page reads us, by fetch, script, image or frame; following a link to us is no such thing."""
+    """Whether another site's page reads us, by fetch, script, image or frame. Following a link is no such thing."""
     site = request.headers.get("sec-fetch-site", "")
     if site in ("", "none", "same-origin"):
         return False
@@ -35,16 +35,28 @@ def foreign_write(request: Request) -> bool:
     if not origins or same_host(request, origins[0]):
         return False
     # a proxy on this machine may have put its own Host in: then the browser's word must do
-    return origins[0] == "null" or site is None or not is_loopback(urlsplit(f"//{host_of(request)}").hostname or "")
+    return origins[0] == "null" or site is None or not is_here(host_of(request))
 
 
 def host_of(request: Request) -> str:
     return request.headers.get("host", "")
 
 
+def is_here(host: str) -> bool:
+    """Whether *host*, with or without a port, is this machine."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return name == "localhost" or is_loopback(name)
+
+
 def same_host(request: Request, origin: str) -> bool:
     """Whether *origin* is the host that was asked, as the browser or the proxy in front names it."""
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     if parts.scheme not in ("http", "https") or not parts.netloc:
         return False
     default = ":443" if parts.scheme == "https" else ":80"

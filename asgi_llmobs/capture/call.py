@@ -169,11 +169,7 @@ class Call:
         trace = exchange.trace
         if trace is None:
             return
-        if exchange.session_id in (None, trace.session_id):
-            exchange.session_id = trace.session_id
-            exchange.session_name = exchange.session_name or trace.session_name
-            exchange.session_path = exchange.session_path or trace.session_path
-        exchange.user_id = exchange.user_id or trace.user_id
+        exchange.inherit()
         exchange.properties = {**trace.properties, **exchange.properties}
         exchange.route = trace.route()
 

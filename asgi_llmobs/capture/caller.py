@@ -2,19 +2,12 @@
 
 import os
 import sys
-import sysconfig
 from types import FrameType
 
 __all__ = ["caller"]
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-LIBRARIES = tuple(
-    {
-        os.path.normcase(path) + os.sep
-        for name, path in sysconfig.get_paths().items()
-        if name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
-)
+STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 # where an event loop runs its tasks: who started the loop did not make the call
 LOOPS = tuple(
     os.path.join(*path) for path in (("asyncio", "events.py"), ("asyncio", "runners.py"), ("_core", "_run.py"))
@@ -30,7 +23,7 @@ def kind_of(filename: str) -> str:
     if known is None:
         path = os.path.normcase(filename)
         library = (
-            path.startswith((HERE, "<frozen", *LIBRARIES))
+            path.startswith((HERE, "<frozen", os.path.normcase(STDLIB)))
             or f"{os.sep}site-packages{os.sep}" in path
             or f"{os.sep}dist-packages{os.sep}" in path
         )

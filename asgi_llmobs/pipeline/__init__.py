@@ -165,8 +165,8 @@ class Pipeline:
         )
 
     def _identity(self, exchange: Exchange, reading: Reading) -> dict[str, Any]:
-        # what was annotated after the call began, if the trace is still at hand
-        trace, said = exchange.trace, exchange.annotations
+        exchange.inherit()  # what was annotated after the call ended
+        said = exchange.annotations
         return {
             **(exchange.origin or self._resource()),
             "id": exchange.id,
@@ -176,10 +176,10 @@ class Pipeline:
             "kind": KINDS.get(reading.operation, Kind.LLM),
             "name": name_of(reading),
             "start_ns": exchange.first_start_ns,
-            "session_id": exchange.session_id or getattr(trace, "session_id", None),
-            "session_name": exchange.session_name or getattr(trace, "session_name", None),
-            "session_path": exchange.session_path or getattr(trace, "session_path", None),
-            "user_id": exchange.user_id or getattr(trace, "user_id", None) or reading.user,
+            "session_id": exchange.session_id,
+            "session_name": exchange.session_name,
+            "session_path": exchange.session_path,
+            "user_id": exchange.user_id or reading.user,
             "node_id": said.node_id,
             "request_id": said.request_id,
             "prompt_id": said.prompt_id,

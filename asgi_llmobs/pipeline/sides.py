@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from asgi_llmobs import bodies, encodings
 from asgi_llmobs.providers import Wire
+from asgi_llmobs.providers.multipart import summary_of
 from asgi_llmobs.records import Body, Exchange
 from asgi_llmobs.redaction import Redactor, secrets_of
 
@@ -60,7 +61,8 @@ class Sides:
         """Do not store the response's bytes after all."""
         self.warnings.append(why)
         if self.got.body is not None:
-            body = replace(self.got.body, content=b"", slimmed=True)
+            whole = self.got.body.sha256 or hashlib.sha256(self.got.content).hexdigest()
+            body = replace(self.got.body, content=b"", slimmed=True, sha256=whole)
             self.got = self.got._replace(body=body)
 
     def _side(self, decoded: encodings.Decoded, which: str, headers: dict[str, str]) -> Side:
@@ -79,12 +81,13 @@ class Sides:
         media_type = headers.get("content-type", "")
         stored, slimmed = self._slim(content, media_type, response=response)
         safe = self._redactor.body(stored, self.secrets)
+        in_whole = safe == content and len(content) <= self._max_body  # then its hash can be had at any time
         body = bodies.keep(
             safe,
             limit=self._max_body,
             media_type=media_type or None,
             size=size if truncated else len(content),
-            sha256=self._sha256(content, truncated=truncated, response=response),
+            sha256=None if in_whole and not truncated else self._sha256(content, truncated, response),
             truncated=truncated,
             slimmed=slimmed,
         )
@@ -95,14 +98,14 @@ class Sides:
 
     def _slim(self, content: bytes, media_type: str, *, response: bool) -> tuple[bytes, bool]:
         if is_form(media_type):
-            return bodies.multipart_summary(content, media_type, len(content)), True
+            return summary_of(content, media_type), True
         if not bodies.is_text(media_type, content) and "amazon.eventstream" not in media_type:
             return b"", True
         if response and self.exchange.match.dialect.operation == "embeddings":
             return bodies.without_vectors(content)
         return bodies.slim(content)
 
-    def _sha256(self, content: bytes, *, truncated: bool, response: bool) -> str | None:
+    def _sha256(self, content: bytes, truncated: bool, response: bool) -> str | None:
         if truncated:
             return self.exchange.response_sha256 if response else None
         return hashlib.sha256(content).hexdigest()

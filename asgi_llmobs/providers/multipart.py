@@ -3,10 +3,12 @@
 import re
 from dataclasses import dataclass, field
 
+import orjson
+
 from asgi_llmobs.providers.values import modality_of
 from asgi_llmobs.records import Part
 
-__all__ = ["Form", "form_of"]
+__all__ = ["Form", "form_of", "summary_of"]
 
 BOUNDARY = re.compile(r'boundary=(?:"([^"]+)"|([^;\s]+))', re.IGNORECASE)
 PARAMETER = re.compile(r';\s*([\w*]+)="?((?<=")[^"]*+|[^;"\s]*+)')
@@ -35,6 +37,13 @@ def form_of(body: bytes, content_type: str) -> Form | None:
         if blank and not piece.startswith(b"--"):
             take_part(head, content, form)
     return form
+
+
+def summary_of(body: bytes, content_type: str) -> bytes:
+    """What is stored of an upload, as JSON: its fields, and of files name, type and size, never the bytes."""
+    form = form_of(body, content_type) or Form()
+    files = [{"filename": part.name, "type": part.mime_type, "size": part.size} for part in form.files]
+    return orjson.dumps({"multipart": {"fields": form.fields, "files": files, "size": len(body)}})
 
 
 def take_part(head: bytes, content: bytes, form: Form) -> None:

@@ -1,5 +1,6 @@
 """A stored request put together again: columns, details and bodies, its texts read anew by the provider's dialect."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -49,17 +50,20 @@ def stored_bodies(connection: Connection, key: int) -> dict[str, Body]:
     """The bodies of a span by part."""
     parts = len(BODY_PARTS)
     rows = connection.execute(select(bodies).where(bodies.c.key.between(key * parts, key * parts + parts - 1)))
-    return {
-        BODY_PARTS[row.key % parts]: Body(
-            content=unpack(row.content) if row.codec else row.content,
-            media_type=row.media_type,
-            size=row.size,
-            sha256=row.sha256,
-            truncated=bool(row.truncated),
-            slimmed=bool(row.slimmed),
-        )
-        for row in rows
-    }
+    return {BODY_PARTS[row.key % parts]: stored_body(row) for row in rows}
+
+
+def stored_body(row: Row[Any]) -> Body:
+    content = unpack(row.content) if row.codec else row.content
+    whole = not row.truncated and not row.slimmed and len(content) == row.size
+    return Body(
+        content=content,
+        media_type=row.media_type,
+        size=row.size,
+        sha256=row.sha256 or (hashlib.sha256(content).hexdigest() if whole else None),
+        truncated=bool(row.truncated),
+        slimmed=bool(row.slimmed),
+    )
 
 
 def stored_request(connection: Connection, row: Row[Any]) -> Request:

@@ -41,7 +41,7 @@ def totals(db: Database, flt: Filter) -> Totals:
         func.count(),
         func.sum(case((columns.outcome == "error", 1), else_=0)),
         func.sum(columns.cost),
-        func.sum(case((and_(columns.cost.is_(None), columns.outcome == "ok"), 1), else_=0)),
+        func.sum(case((and_(columns.cost.is_(None), columns.outcome != "running"), 1), else_=0)),
         func.sum(columns.input_tokens),
         func.sum(columns.output_tokens),
         func.sum(columns.cache_read),

@@ -24,6 +24,7 @@ __all__ = ["Database", "in_chunks", "insert", "insert_statement"]
 
 SCHEMA = "llmobs"  # on PostgreSQL
 BUSY_SECONDS = 5.0
+CHECKPOINT_MILLISECONDS = 100  # that emptying the log may hold up others
 OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
 ADVISORY_LOCK = 0x6C6C6D6F
 DRIVERS = {
@@ -56,10 +57,15 @@ class Database:
         return url.set(drivername=DRIVERS.get(url.drivername.split("+")[0], url.drivername))
 
     @property
+    def sqlite(self) -> bool:
+        """Whether it is SQLite, in a file or in memory."""
+        return self.address.get_backend_name() == "sqlite"
+
+    @property
     def path(self) -> str | None:
         """The SQLite file; ``None`` for anything else."""
         url = self.address
-        if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        if not self.sqlite or url.database in (None, "", ":memory:"):
             return None
         return os.path.abspath(url.database or "")
 
@@ -99,6 +105,48 @@ class Database:
         self._memory_lock = None
         if engine is not None:
             engine.dispose(close=False)
+
+    def vacuum(self, pages: int, spare: float) -> bool:
+        """Take free pages out of a SQLite file; it gets shorter with the next :meth:`checkpoint`.
+
+        Args:
+            pages: How many at most.
+            spare: Share of the file that may stay free.
+
+        Returns:
+            Whether there are more to be taken out.
+
+        Raises:
+            StoreError: The database cannot be written now.
+        """
+        with self._driver() as driver:
+            count, free = (driver.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+            if free <= count * spare:
+                return False
+            driver.executescript(f"PRAGMA incremental_vacuum({pages})")  # execute() would free a single page
+            return bool(driver.execute("PRAGMA freelist_count").fetchone()[0] < free)
+
+    def checkpoint(self) -> None:
+        """Empty the log of a SQLite file into it, unless somebody reads just now."""
+        with self._driver() as driver:
+            driver.execute(f"PRAGMA busy_timeout={CHECKPOINT_MILLISECONDS}")
+            try:
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+
+    @contextmanager
+    def _driver(self) -> Iterator[Any]:
+        """SQLite's own connection, outside any transaction."""
+        engine = self._opened()
+        with self._memory_lock or nullcontext():
+            held = engine.raw_connection()
+            try:
+                yield held.driver_connection
+            except sqlite3.Error as error:
+                raise StoreError(f"{type(error).__name__}: {error}") from error
+            finally:
+                held.close()
 
     @contextmanager
     def _connection(self, *, write: bool) -> Iterator[Connection]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from asgi_llmobs.records import Attempt, Body, Cost, Message, Outcome, Part, Request, Span, Usage
+from asgi_llmobs.store.search import Searched
 from asgi_llmobs.store.tables import BODY_PARTS
 from asgi_llmobs.store.values import bounded, clean, integer, json_bytes, name, pack, picodollars
 
@@ -29,7 +30,7 @@ class Rows:
     bodies: list[tuple[Any, ...]]
     attempts: list[tuple[Any, ...]]
     properties: list[tuple[Any, ...]]
-    text: tuple[int, str, str] | None
+    text: Searched | None
 
 
 def fold_name(text: str) -> str:
@@ -60,8 +61,9 @@ def encode_span(span: Span, key: int) -> Rows:
         0, None, None, None, None, None, 0, None, None, 1, 1,
     )  # fmt: skip
     return Rows(
-        span, row, (key, pack(json_bytes(shared_detail(span)))), bodies, [],
-        property_rows(span.project, properties, start, key), searchable(key, sent, got, span.outcome),
+        span, row, (key, pack(json_bytes(shared_detail(span)), 3)), bodies, [],
+        property_rows(span.project, properties, start, key),
+        searchable(key, sent, got, span.outcome, (text.encode() for text in (sent, got) if text)),
     )  # fmt: skip
 
 
@@ -139,11 +141,14 @@ def encode_request(request: Request, key: int) -> Rows:
     return Rows(
         request,
         row,
-        (key, pack(json_bytes(request_detail(request)))),
+        (key, pack(json_bytes(request_detail(request)), 3)),
         bodies,
         [attempt_row(key, attempt) for attempt in attempts] if worth_keeping(attempts) else [],
         property_rows(request.project, properties, start, key),
-        searchable(key, sent, got, request.outcome),
+        searchable(
+            key, sent, got, request.outcome,
+            (body.content for body in (request.request_body, request.response_body) if body is not None),
+        ),  # fmt: skip
     )
 
 
@@ -385,7 +390,9 @@ def preview(text: str | None) -> str | None:
     return bounded(line + " " if len(text) > PREVIEW_SCAN and len(line) <= PREVIEW else line, PREVIEW) or None
 
 
-def searchable(key: int, sent: str | None, got: str | None, outcome: str) -> tuple[int, str, str] | None:
+def searchable(
+    key: int, sent: str | None, got: str | None, outcome: str, bodies: Iterable[bytes]
+) -> Searched | None:
     if outcome == Outcome.RUNNING or not (sent or got):
         return None
-    return key, (sent or "")[:INDEXED], (got or "")[:INDEXED]
+    return Searched(key, (sent or "")[:INDEXED], (got or "")[:INDEXED], b"".join(bodies))

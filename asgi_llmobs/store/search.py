@@ -1,12 +1,13 @@
 """The database's full-text index over input and output: FTS5 on SQLite, tsvector on PostgreSQL.
 
-On SQLite it keeps no copy of the texts: they stand compressed in ``llmobs_texts``, because an entry can only be
-taken out again with the very words it was made of.
+On SQLite it keeps no copy of the texts: they stand in ``llmobs_texts``, because an entry can only be taken out again
+with the very words it was made of. They are compressed to what they say beyond the bodies of the same row, so an entry
+has to be taken out before its bodies are.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -22,48 +23,93 @@ from sqlalchemy import (
 )
 
 from asgi_llmobs.store.database import in_chunks, insert
-from asgi_llmobs.store.tables import TextRow
-from asgi_llmobs.store.values import pack, unpack
+from asgi_llmobs.store.tables import BODY_PARTS, BodyRow, TextRow
+from asgi_llmobs.store.values import pack_beside, unpack, unpack_beside
 
-__all__ = ["forget", "found_keys", "index", "match_words"]
+__all__ = ["Searched", "forget", "found_keys", "index", "match_words"]
 
 SEPARATOR = "\0"  # no stored text holds it
 MAX_WORDS = 32
+MERGE_PAGES = 200
 WORDS = re.compile(r'"([^"]*)"?|(\S+)')
 
 _texts = TextRow.__table__  # type: ignore[attr-defined]
+_bodies = BodyRow.__table__  # type: ignore[attr-defined]
 
 
-def index(connection: Connection, texts: Sequence[tuple[int, str, str]]) -> None:
-    """Add the (row key, input, output) of *texts*, none of which is there yet."""
+class Searched(NamedTuple):
+    """The texts of a row that can be searched, and its bodies, which hold them in another form."""
+
+    key: int
+    input: str
+    output: str
+    bodies: bytes
+
+
+def index(connection: Connection, texts: Sequence[Searched]) -> None:
+    """Add *texts*, none of which is there yet."""
     if not texts:
         return
-    packed = [(key, pack(f"{sent}{SEPARATOR}{got}".encode())) for key, sent, got in texts]
     if connection.dialect.name == "sqlite":
+        packed = [(text.key, pack_beside(joined(text), text.bodies)) for text in texts]
         insert(connection, _texts, packed)
-        connection.exec_driver_sql("INSERT INTO llmobs_search (rowid, input, output) VALUES (?, ?, ?)", list(texts))
+        statement = "INSERT INTO llmobs_search (rowid, input, output) VALUES (?, ?, ?)"
+        connection.exec_driver_sql(statement, [text[:3] for text in texts])
         return
-    rows = [(key, content, f"{sent} {got}") for (key, content), (_, sent, got) in zip(packed, texts, strict=True)]
+    rows = [(text.key, b"", f"{text.input} {text.output}") for text in texts]
     connection.exec_driver_sql(
         "INSERT INTO llmobs_texts (key, content, words) VALUES (%s, %s, to_tsvector('simple', %s))", rows
     )
 
 
+def joined(text: Searched) -> bytes:
+    return f"{text.input}{SEPARATOR}{text.output}".encode()
+
+
+def parted(content: bytes) -> list[str]:
+    return content.decode("utf-8", "replace").split(SEPARATOR, 1)
+
+
 def forget(connection: Connection, keys: Iterable[int]) -> None:
-    """Take the texts of the rows with *keys* out again."""
+    """Take the texts of the rows with *keys* out again, while their bodies are still there."""
     for chunk in in_chunks(keys):
         chosen = _texts.c.key.in_(chunk)
         if connection.dialect.name == "sqlite":
-            old = [
-                (key, *unpack(content).decode("utf-8", "replace").split(SEPARATOR, 1))
-                for key, content in connection.execute(_texts.select().where(chosen))
-            ]
+            rows = connection.execute(_texts.select().where(chosen)).all()
+            old = [(key, *parted(unpack_beside(content, bodies_of(connection, key)))) for key, content in rows]
             if not old:
                 continue
             connection.exec_driver_sql(
                 "INSERT INTO llmobs_search (llmobs_search, rowid, input, output) VALUES ('delete', ?, ?, ?)", old
             )
         connection.execute(_texts.delete().where(chosen))
+
+
+def bodies_of(connection: Connection, key: int) -> bytes:
+    parts = len(BODY_PARTS)
+    chosen = _bodies.c.key.between(key * parts, key * parts + parts - 1)
+    rows = connection.execute(select(_bodies.c.codec, _bodies.c.content).where(chosen).order_by(_bodies.c.key))
+    return b"".join(unpack(content) if codec else content for codec, content in rows)
+
+
+def merge(connection: Connection, *, begin: bool) -> bool:
+    """A small step of bringing the index into one piece: only then is what was taken out of it gone for good.
+
+    Args:
+        connection: In a write transaction.
+        begin: Whether it is the first step.
+
+    Returns:
+        Whether there is more to do.
+    """
+    if connection.dialect.name != "sqlite":
+        return False
+    ask = connection.exec_driver_sql
+    before = ask("SELECT total_changes()").scalar() or 0
+    pages = -MERGE_PAGES if begin else MERGE_PAGES
+    ask("INSERT INTO llmobs_search (llmobs_search, rank) VALUES ('merge', ?)", (pages,))
+    # SQLite's own sign that there was nothing to do: no change but the command itself
+    return bool((ask("SELECT total_changes()").scalar() or 0) - before >= 2)
 
 
 def match_words(search: str) -> str:

@@ -2,13 +2,17 @@
 
 import hashlib
 import math
+import re
 import sys
 import threading
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import orjson
+
+from asgi_llmobs.store.dictionary import dictionary_1
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -16,15 +20,23 @@ else:
     from backports import zstd
 
 __all__ = [
-    "bounded", "clean", "dollars", "integer", "json_bytes", "name", "pack", "picodollars", "unpack", "unpack_json"
+    "bounded", "clean", "dollars", "integer", "json_bytes", "name", "pack", "pack_beside", "picodollars", "unpack",
+    "unpack_beside", "unpack_json",
 ]
 
 BIGGEST = 2**63 - 1
 NAME_LENGTH = 256
+SHORTENED = re.compile(r".{256}#[0-9a-f]{16}", re.DOTALL)
 DEPTH = 64
 PICO = Decimal(10) ** 12
-PACK_ABOVE = 200
+PACK_ABOVE = 64
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# in place of zstd's own mark: with what else a frame has to be unpacked
+WITH_DICTIONARY_1 = b"LLM1"
+BESIDE = b"LLMb"
+MARKS = (ZSTD_MAGIC, WITH_DICTIONARY_1, BESIDE)
+SHORTEST_KNOWN = 8  # bytes; what zstd takes
+NEAR = 64 * 1024  # bytes at the end of what is known that are looked at
 LARGEST_UNPACKED = 1 << 30
 
 _local = threading.local()  # one compressor a thread
@@ -56,11 +68,14 @@ def bounded(text: str | None, length: int) -> str | None:
 
 
 def name(text: str | None) -> str | None:
-    """*text* as an indexed column takes it: beyond 256 characters, those and a hash of the whole."""
+    """*text* as an indexed column takes it: beyond 256 characters, those and a hash of the whole.
+
+    What is stored in this form already stays as it is, so that a name taken from a page is found again.
+    """
     if text is None:
         return None
     text = clean(text) or ""
-    if len(text) <= NAME_LENGTH:
+    if len(text) <= NAME_LENGTH or SHORTENED.fullmatch(text):
         return text
     return f"{text[:NAME_LENGTH]}#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -120,26 +135,59 @@ def plain(value: Any, depth: int) -> Any:
     return clean(str(value))
 
 
-def pack(content: bytes) -> bytes:
-    """*content* compressed where that makes it smaller; :func:`unpack` tells by the first bytes."""
-    if len(content) < PACK_ABOVE and not content.startswith(ZSTD_MAGIC):
+def pack(content: bytes, level: int = 1) -> bytes:
+    """*content* compressed where that makes it smaller; :func:`unpack` tells by the first bytes.
+
+    Args:
+        content: What is to be stored.
+        level: Of zstd; from 3 on small JSON of ours gets smaller at the same cost, prose does not.
+    """
+    marked = content.startswith(MARKS)
+    if len(content) < PACK_ABOVE and not marked:
         return content
-    packed = compressor().compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
-    return packed if len(packed) < len(content) or content.startswith(ZSTD_MAGIC) else content
+    frame = compressor(level).compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
+    packed: bytes = WITH_DICTIONARY_1 + frame[len(ZSTD_MAGIC) :]
+    return packed if marked or len(packed) < len(content) else content
 
 
-def compressor() -> Any:
-    made = getattr(_local, "compressor", None)
+def compressor(level: int) -> Any:
+    made = getattr(_local, "compressors", None)
     if made is None:
-        made = _local.compressor = zstd.ZstdCompressor(level=1)
-    return made
+        made = _local.compressors = {}
+    if level not in made:
+        made[level] = zstd.ZstdCompressor(level=level, zstd_dict=known_1().as_digested_dict)
+    return made[level]
+
+
+@cache
+def known_1() -> Any:
+    return zstd.ZstdDict(dictionary_1(), is_raw=True)
 
 
 def unpack(content: bytes) -> bytes:
     """What :func:`pack` was given."""
-    if not content.startswith(ZSTD_MAGIC):
-        return content
-    return zstd.ZstdDecompressor().decompress(content, LARGEST_UNPACKED)
+    if content.startswith(WITH_DICTIONARY_1):
+        frame = ZSTD_MAGIC + content[len(WITH_DICTIONARY_1) :]
+        return zstd.ZstdDecompressor(zstd_dict=known_1()).decompress(frame, LARGEST_UNPACKED)
+    if content.startswith(ZSTD_MAGIC):
+        return zstd.ZstdDecompressor().decompress(content, LARGEST_UNPACKED)
+    return content
+
+
+def pack_beside(content: bytes, known: bytes) -> bytes:
+    """*content* compressed to what it says beyond *known*, which is needed to unpack it."""
+    if len(known) < SHORTEST_KNOWN:
+        return pack(content)
+    beside = zstd.ZstdDict(known[-NEAR:], is_raw=True).as_prefix
+    return BESIDE + zstd.compress(content, 1, zstd_dict=beside)[len(ZSTD_MAGIC) :]
+
+
+def unpack_beside(content: bytes, known: bytes) -> bytes:
+    """What :func:`pack_beside` was given."""
+    if not content.startswith(BESIDE):
+        return unpack(content)
+    beside = zstd.ZstdDict(known[-NEAR:], is_raw=True).as_prefix
+    return zstd.decompress(ZSTD_MAGIC + content[len(BESIDE) :], zstd_dict=beside)
 
 
 def unpack_json(content: bytes) -> Any:

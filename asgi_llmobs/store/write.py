@@ -204,11 +204,11 @@ class Batch:
         """The row of *stored* becomes that of *record*, with all that hangs on it."""
         key = stored.key
         self.forget_properties(stored)
+        search.forget(self.connection, [key])
         parts = len(BODY_PARTS)
         self.connection.execute(_bodies.delete().where(_bodies.c.key.between(key * parts, key * parts + parts - 1)))
         self.connection.execute(_attempts.delete().where(_attempts.c.key == key))
         self.connection.execute(_details.delete().where(_details.c.key == key))
-        search.forget(self.connection, [key])
         row = encode(record, key)
         insert(self.connection, _spans, [row.span], replace=True)
         self.insert_children([row])

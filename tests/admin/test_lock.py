@@ -258,7 +258,7 @@ class TestToken:
         [("http", "", False), ("https", "", True), ("http", "https://admin.example", True)],
     )
     def test_cookie(self, make_admin: MakeAdmin, scheme: str, origin: str, secure: bool) -> None:
-        """Scripts, other sites and other paths do not get the cookie; with TLS, in front of a proxy too, it is bound."""
+        """Scripts, other sites and paths do not get the cookie; with TLS, also in front of a proxy, it is bound."""
         visitor = Visitor(make_admin(token(TOKEN)), scheme=scheme)
         answer = visitor.post("/login", {"secret": TOKEN}, **({"origin": origin} if origin else {}))
         ((name, morsel),) = SimpleCookie(answer.header("set-cookie")).items()

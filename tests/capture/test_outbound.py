@@ -14,7 +14,7 @@ import httpx
 import httpx2
 import pytest
 
-from asgi_llmobs import LLMObs
+from asgi_llmobs import LLMObs, annotate, trace
 from asgi_llmobs.capture import annotations, call, caller, clients, outbound, retries, streams
 from asgi_llmobs.context import Place, Trace, place, suppress
 from asgi_llmobs.errors import UnsupportedClient
@@ -348,7 +348,7 @@ class TestH10RequestBodies:
         (record,) = captured.requests
         told = json.loads(record.request_body.content)["multipart"]
 
-        assert told["files"] == [{"name": "file", "filename": "talk.wav", "type": "audio/wav", "size": 5004}]
+        assert told["files"] == [{"filename": "talk.wav", "type": "audio/wav", "size": 5004}]
         assert told["fields"] == {"model": "whisper-1"} and record.request_model == "whisper-1"
         assert b"RIFF" not in record.request_body.content
 
@@ -677,6 +677,18 @@ class TestH20Headers:
             assert not [name for name in request.headers if name.startswith(("llmobs", "helicone"))]
         assert (record.session_id, record.session_path, record.session_name) == ("s1", "/a/b", "chat")
         assert (record.user_id, record.node_id, record.properties) == ("u1", "a:b", {"Tenant": "acme"})
+
+    def test_h20_a_session_of_its_own_takes_no_name_of_another(self, family, captured):
+        """A call that names another session than its trace keeps to that one."""
+        client = family.Client(transport=scripted(family))
+        with trace("job", session="outer"):
+            annotate(session_name="The outer one", session_path="/outer")
+            client.post(URL, json=BODY, headers={"LLMObs-Session-Id": "inner"})
+            client.post(URL, json=BODY)
+        own, inherited = captured.requests
+
+        assert (own.session_id, own.session_name, own.session_path) == ("inner", None, None)
+        assert (inherited.session_id, inherited.session_name) == ("outer", "The outer one")
 
     def test_h20_are_removed_while_nothing_is_recorded(self, family, captured):
         """Also inside ``suppress()``."""

@@ -57,7 +57,8 @@ def download(part: str) -> Any:
         body = getattr(detail.request, f"{part}_body") if detail is not None else None
         if body is None:
             raise NotFound
-        return File(content=body.content, name=f"{part}-body.bin" if b"\0" in body.content[:1024] else f"{part}-body.txt")
+        suffix = "bin" if b"\0" in body.content[:1024] else "txt"
+        return File(content=body.content, name=f"{part}-body.{suffix}")
 
     return load
 

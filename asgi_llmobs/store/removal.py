@@ -1,0 +1,202 @@
+"""Taking spans out again, with everything that hangs on them, and giving the space back."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, and_, func, or_, select, true
+
+from asgi_llmobs.store import search
+from asgi_llmobs.store.database import Database, in_chunks, insert
+from asgi_llmobs.store.rows import property_rows
+from asgi_llmobs.store.tables import (
+    BODY_PARTS,
+    AttemptRow,
+    BodyRow,
+    DetailRow,
+    MetaRow,
+    PropertyRow,
+    SpanRow,
+    TraceRow,
+)
+from asgi_llmobs.store.totals import recount_sessions
+
+__all__ = ["OldTrace", "live_bytes", "oldest_traces", "projects", "remove", "shrink", "span_count", "weighed"]
+
+PAGE = 100  # traces looked at in one go
+ROW_BYTES = 600  # of a span outside its contents, roughly: its columns, and what indexes hold of them
+STRETCH = 20_000  # row keys weighed in one go
+VACUUM_PAGES = 100
+FREE_SHARE = 0.1  # of the file may lie free for the rows to come
+STALE_SHARE = 0.1  # as many spans as this of those that are there may have gone before their words are purged
+
+_spans = SpanRow.__table__  # type: ignore[attr-defined]
+_details = DetailRow.__table__  # type: ignore[attr-defined]
+_bodies = BodyRow.__table__  # type: ignore[attr-defined]
+_attempts = AttemptRow.__table__  # type: ignore[attr-defined]
+_properties = PropertyRow.__table__  # type: ignore[attr-defined]
+_traces = TraceRow.__table__  # type: ignore[attr-defined]
+_meta = MetaRow.__table__  # type: ignore[attr-defined]
+
+REMOVED = "removed"
+PARTS = len(BODY_PARTS)
+WEIGHT = f"""
+SELECT {{what}}, sum({ROW_BYTES} + coalesce(length(s.properties), 0)
+  + coalesce((SELECT length(d.content) FROM llmobs_details d WHERE d.key = s.key), 0)
+  + coalesce((SELECT length(t.content) FROM llmobs_texts t WHERE t.key = s.key), 0)
+  + coalesce((SELECT sum(length(b.content)) FROM llmobs_bodies b
+      WHERE b.key BETWEEN s.key * {PARTS} AND s.key * {PARTS} + {PARTS - 1}), 0))
+FROM llmobs_spans s WHERE {{where}} GROUP BY {{what}}
+"""  # noqa: S608
+
+
+class OldTrace(NamedTuple):
+    """A stored trace, for the decision whether it goes. ``weight`` is bytes of its rows, about."""
+
+    project: str
+    trace_id: str
+    start_ns: int
+    end_ns: int
+    spans: int
+    weight: int
+
+
+def projects(connection: Connection) -> list[str]:
+    """All that have anything stored, found by one look into an index each."""
+    found: list[str] = []
+    while True:
+        later = _traces.c.project > found[-1] if found else true()
+        next_one = connection.execute(select(func.min(_traces.c.project)).where(later)).scalar()
+        if next_one is None:
+            return found
+        found.append(next_one)
+
+
+def span_count(connection: Connection, names: Iterable[str]) -> int:
+    """How many spans the projects *names* have."""
+    query = select(func.count()).select_from(_spans)
+    return sum(connection.execute(query.where(_spans.c.project == name)).scalar() or 0 for name in names)
+
+
+def oldest_traces(database: Database, project: str) -> Iterator[OldTrace]:
+    """The traces of *project*, oldest first, read in pages: no transaction stays open between two of them."""
+    columns = _traces.c
+    after: Any = true()
+    while True:
+        query = select(columns.trace_id, columns.start_ns, columns.duration_ns).where(columns.project == project, after)
+        with database.read() as connection:
+            rows = connection.execute(query.order_by(columns.start_ns, columns.trace_id).limit(PAGE)).all()
+            weights = trace_weights(connection, project, [row.trace_id for row in rows])
+        for row in rows:
+            spans, weight = weights.get(row.trace_id, (0, 0))
+            yield OldTrace(project, row.trace_id, row.start_ns, row.start_ns + (row.duration_ns or 0), spans, weight)
+        if len(rows) < PAGE:
+            return
+        start, last = rows[-1].start_ns, rows[-1].trace_id
+        after = and_(columns.start_ns >= start, or_(columns.start_ns > start, columns.trace_id > last))
+
+
+def trace_weights(connection: Connection, project: str, traces: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Spans and bytes of each of *traces*."""
+    if not traces:
+        return {}
+    mark = mark_of(connection)
+    where = f"s.project = {mark} AND s.trace_id IN ({', '.join([mark] * len(traces))})"
+    statement = WEIGHT.format(what="s.trace_id", where=where).replace("sum(", "count(*), sum(", 1)
+    rows = connection.exec_driver_sql(statement, (project, *traces))
+    return {trace: (int(count), int(weight)) for trace, count, weight in rows}
+
+
+def weighed(database: Database) -> Iterator[dict[str, int]]:
+    """Bytes of the rows of each project, about, in stretches of the whole store; they are to be added up."""
+    low, high = 0, -1
+    while True:
+        with database.read() as connection:
+            if high < 0:
+                high = connection.execute(select(func.max(_spans.c.key))).scalar() or 0
+            mark = mark_of(connection)
+            statement = WEIGHT.format(what="s.project", where=f"s.key > {mark} AND s.key <= {mark}")
+            rows = connection.exec_driver_sql(statement, (low, low + STRETCH)).all()
+        yield {project: int(weight) for project, weight in rows}
+        low += STRETCH
+        if low >= high:
+            return
+
+
+def live_bytes(connection: Connection) -> int | None:
+    """Bytes that the whole database takes without what lies free in it; ``None`` where it cannot say."""
+    if connection.dialect.name != "sqlite":
+        return None
+    size, pages, free = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return int(size * (pages - free))
+
+
+def remove(connection: Connection, project: str, traces: Sequence[str], *, limit: int) -> int:
+    """Delete spans of *traces*, at most *limit*; once none is left, the traces themselves.
+
+    Returns:
+        How many spans went. Where it is *limit* there may be more: call again.
+    """
+    columns = _spans.c
+    chosen = (columns.project == project) & columns.trace_id.in_(traces)
+    wanted = select(columns.key, columns.start_ns, columns.properties, columns.session_id).where(chosen)
+    rows = connection.execute(wanted.order_by(columns.key).limit(limit)).all()
+    remove_properties(connection, project, rows)
+    for keys in in_chunks(row.key for row in rows):
+        search.forget(connection, keys)
+        bodies = [key * PARTS + part for key in keys for part in range(PARTS)]
+        connection.execute(_bodies.delete().where(_bodies.c.key.in_(bodies)))
+        for table in (_details, _attempts, _spans):
+            connection.execute(table.delete().where(table.c.key.in_(keys)))
+    insert(connection, _meta, [(REMOVED, str(removed(connection) + len(rows)))], replace=True)
+    sessions = {row.session_id for row in rows if row.session_id is not None}
+    if sessions:
+        recount_sessions(connection, project, sessions)
+    if len(rows) < limit:
+        connection.execute(_traces.delete().where(_traces.c.project == project, _traces.c.trace_id.in_(traces)))
+    return len(rows)
+
+
+def remove_properties(connection: Connection, project: str, rows: Sequence[Any]) -> None:
+    """Delete the entries of the property index that *rows* of spans have."""
+    entries = [
+        entry
+        for row in rows
+        if row.properties
+        for entry in property_rows(project, orjson.loads(row.properties), row.start_ns, row.key)
+    ]
+    if entries:
+        keys = " AND ".join(f"{column.name} = {mark_of(connection)}" for column in _properties.primary_key.columns)
+        connection.exec_driver_sql(f"DELETE FROM {_properties.name} WHERE {keys}", entries)  # noqa: S608
+
+
+def shrink(database: Database) -> Iterator[None]:
+    """Give the space of what was removed back to the system, in small steps; PostgreSQL does that by itself."""
+    if not database.sqlite:
+        return
+    with database.read() as connection:
+        low, high = connection.execute(select(func.min(_spans.c.key), func.max(_spans.c.key))).one()
+        stale = removed(connection) > STALE_SHARE * ((high or 0) - (low or 0))
+    begin = stale
+    while stale:
+        with database.write() as connection:
+            stale = search.merge(connection, begin=begin)
+            if not stale:
+                connection.execute(_meta.delete().where(_meta.c.name == REMOVED))
+        begin = False
+        yield
+    while database.vacuum(VACUUM_PAGES, FREE_SHARE):
+        yield
+    database.checkpoint()
+
+
+def removed(connection: Connection) -> int:
+    """How many spans were removed since the full-text index was last merged."""
+    return int(connection.execute(select(_meta.c.value).where(_meta.c.name == REMOVED)).scalar() or 0)
+
+
+def mark_of(connection: Connection) -> str:
+    return "?" if connection.dialect.name == "sqlite" else "%s"
