@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from asgi_llmobs.errors import ConfigError
 
 __all__ = [
-    "Config", "OPTIONS", "Option", "Retention", "data_dir_of", "environment_name", "network_of", "truthy",
+    "Config", "OPTIONS", "Option", "Retention", "data_dir_of", "environment_name", "make_data_dir", "network_of",
+    "truthy",
 ]
 
 FALSE_WORDS = {"", "0", "false", "no", "off"}
@@ -131,6 +132,16 @@ class Config:
     buffer_bytes: int = option(
         32 * 1024 * 1024, "Bytes of finished calls that may wait for the writer; beyond, bodies go first.", parse="int"
     )
+    data_dir: str | None = option(
+        None,
+        "Folder of what waits to be stored. Default: that of the SQLite file, else .llmobs in the working directory.",
+    )
+    spool_bytes: int = option(
+        256 * 1024 * 1024,
+        "Bytes of files in which each process lets calls wait while the store is away; beyond, bodies go first. "
+        "0: wait in memory only.",
+        parse="int",
+    )
     admin: str | None = option("/_llmobs", "Where the middleware serves the admin; None or empty: nowhere.")
     auth: Any = option(None, "Who may open the admin: see asgi_llmobs.auth.")
     service: str | None = option(None, "Name of this service, shown at every span.")
@@ -157,11 +168,14 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1024:
                 raise ConfigError(name, f"{value!r} is not a number of bytes of at least 1024")
+        size: Any = self.spool_bytes
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0 or 0 < size < 16 * 1024 * 1024:
+            raise ConfigError("spool_bytes", f"{size!r} is neither 0 nor a number of bytes of at least 16777216")
         for name in ("record", "session", "user"):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise ConfigError(name, f"give a callable or None, not {type(value).__name__}")
-        for name in ("service", "release", "retention"):
+        for name in ("service", "release", "retention", "data_dir"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ConfigError(name, f"give a text or None, not {type(value).__name__}")
@@ -278,6 +292,19 @@ OPTIONS: tuple[Option, ...] = tuple(
     )
     for item in fields(Config)
 )
+
+
+def make_data_dir(folder: str) -> None:
+    """Make a folder for data that only its owner opens and that no version control takes in, where there is none.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    if not os.path.isdir(folder):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chmod(folder, 0o700)
+        with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as ignore:
+            ignore.write("*\n")
 
 
 def data_dir_of(store: str) -> str | None:

@@ -47,6 +47,7 @@ class Trace:
         "properties",
         "recorder",
         "root",
+        "root_spooled",
         "root_told",
         "sampled",
         "session_id",
@@ -73,6 +74,7 @@ class Trace:
         self.sampled = True
         self.ended_clock_ns: int | None = None
         self.root: Callable[[], Span] | None = None  # gives the root span as it stands, while it is open
+        self.root_spooled = False
         self.root_told = False
         self.told = False  # a span of it was recorded already
         self.late = False  # annotated after that

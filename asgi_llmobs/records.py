@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 __all__ = [
+    "Annotations",
     "Attempt",
     "Body",
     "Cost",
@@ -398,6 +399,24 @@ class Request(Span):
         return None if self.duration_ns is None else self.duration_ns / 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """The annotations of one call. ``None`` where a header is absent."""
+
+    session_id: str | None = None
+    session_path: str | None = None
+    session_name: str | None = None
+    user_id: str | None = None
+    request_id: str | None = None
+    node_id: str | None = None
+    prompt_id: str | None = None
+    model_override: str | None = None
+    project: str | None = None
+    omit_request: bool = False
+    omit_response: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Exchange:
     """One attempt as capture saw it: bytes and clocks, nothing read yet. The pipeline turns it into a record.
@@ -435,7 +454,7 @@ class Exchange:
     eof: bool = False
     error_type: str | None = None
     error_message: str | None = None
-    annotations: Any = None  # capture.annotations.Annotations
+    annotations: Annotations = Annotations()
     properties: Mapping[str, str] = field(default_factory=dict)
     project: str = "default"
     session_id: str | None = None
@@ -447,6 +466,7 @@ class Exchange:
     omit_request: bool = False
     omit_response: bool = False
     trace: Any = None  # context.Trace while in process; dropped when it crosses to the store
+    origin: Mapping[str, Any] | None = None  # service, release, host and pid, where it comes from another process
 
     def inherit(self) -> None:
         """Take over what the trace says by now and the call itself does not; a session of its own keeps its names."""

@@ -8,17 +8,19 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from asgi_llmobs.capture import clients, outbound, recorder
-from asgi_llmobs.config import MEMORY, Config
+from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.safely import failures, reset, safely
-from asgi_llmobs.spool import MemorySpool
+from asgi_llmobs.spool import DurableSpool, MemorySpool, Spool, durable_here
 from asgi_llmobs.writer import Sink, Writer
 
 __all__ = ["LLMObs", "Stats", "current_engine"]
 
 T = TypeVar("T")
-DEFAULT_STORE = "sqlite:///.llmobs/llmobs.db"
+DATA_DIR = ".llmobs"
+DEFAULT_STORE = f"sqlite:///{DATA_DIR}/llmobs.db"
+IN_MEMORY = (MEMORY, "sqlite:///:memory:")
 
 _engines: "weakref.WeakSet[LLMObs]" = weakref.WeakSet()
 _current: "LLMObs | None" = None
@@ -28,7 +30,9 @@ class Stats(NamedTuple):
     """Exact counters of this process; ``captured == stored + spooled + sum(dropped.values())``.
 
     ``captured`` counts finished calls and spans. ``failures`` are exceptions in our own code, by part; none reached
-    the app. ``writer_cpu_ns`` is the CPU time that the writer thread has used.
+    the app. ``adopted`` of the captured ones were left behind by processes that died; ``damaged`` counts what could not
+    be read of their files. ``durable`` says whether what is captured now would outlive a killed process.
+    ``writer_cpu_ns`` is the CPU time that the writer thread has used.
     """
 
     captured: int
@@ -38,6 +42,9 @@ class Stats(NamedTuple):
     bodies_dropped: int
     spooled_bytes: int
     open: int
+    adopted: int
+    damaged: Mapping[str, int]
+    durable: bool
     failures: Mapping[str, int]
     last_error: str | None
     writer_cpu_ns: int
@@ -62,7 +69,7 @@ class LLMObs:
         self._lock = threading.Lock()
         self._admin_lock = threading.Lock()
         self._held = False
-        self.spool = MemorySpool(self.config.buffer_bytes)
+        self.spool: Spool = self._make_spool()
         self.pipeline = Pipeline(self.config, Prices(self.config), self._resource)
         self._sweeper: Any = None
         keeps_all = self.config.retention is None or sinks is not None
@@ -72,6 +79,20 @@ class LLMObs:
         _engines.add(self)
         make_current(self)
         clients.instrument_for(self.recorder)
+
+    def _make_spool(self) -> Spool:
+        folder = self.config.data_dir or data_dir_of(self.store) or os.path.abspath(DATA_DIR)
+        in_memory = self.store in IN_MEMORY or self._given_sinks is not None
+        if in_memory or not self.config.spool_bytes or not durable_here():
+            return MemorySpool(self.config.buffer_bytes)
+        return DurableSpool(
+            os.path.join(os.path.abspath(folder), "spool"),
+            self.config.buffer_bytes,
+            self.config.spool_bytes,
+            origin=self._resource,
+            providers=self.config.providers,
+            full=self.config.capture == "full",
+        )
 
     def _resource(self) -> Mapping[str, Any]:
         return {"service": self.config.service, "release": self.config.release, **recorder.origin()}

@@ -15,7 +15,7 @@ from asgi_llmobs.errors import LLMObsError
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Exchange, Span, Written
 from asgi_llmobs.safely import report, safely
-from asgi_llmobs.spool import Entry, MemorySpool
+from asgi_llmobs.spool import Entry, Spool
 
 __all__ = ["Sink", "Writer"]
 
@@ -30,6 +30,7 @@ BUSY_SECONDS = 5.0  # that a fork waits for a batch under way at most
 OPEN_SECONDS = 30.0  # and for the first one
 LOAD_SECONDS = 10.0  # that the end waits besides for the very first batch, which imports the store
 EXIT_SECONDS = 2.0
+TEND_SECONDS = 0.05  # how often the spool is looked after while the store is away
 
 
 class Sink(Protocol):
@@ -86,7 +87,7 @@ class Writer:
 
     def __init__(
         self,
-        spool: MemorySpool,
+        spool: Spool,
         pipeline: Pipeline,
         open_sinks: Callable[[], Sequence[Sink]],
         chore: Callable[[], None] | None = None,
@@ -175,6 +176,8 @@ class Writer:
                 self._bell.ring()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(1.0)
+            if thread is None or not thread.is_alive():
+                self._spool.close()
 
     def pause(self) -> bool:
         """Wait until nothing is being written and let nothing be written until :meth:`resume`: before a fork.
@@ -211,6 +214,7 @@ class Writer:
                 self._bell.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
                 self._gather(stop)
                 self._bell.silence()
+                self._spool.tend()
                 try:
                     started = time.thread_time_ns()
                     self._turn(stop)
@@ -223,7 +227,14 @@ class Writer:
                     self.last_error = f"{type(error).__name__}"
                     report("store", error)
                     low, high = RETRY_SECONDS
-                    stop.wait(random.uniform(0.5, 1.0) * min(high, low * 2 ** min(self._failures, 6)))
+                    self._rest(stop, random.uniform(0.5, 1.0) * min(high, low * 2 ** min(self._failures, 6)))
+
+    def _rest(self, stop: threading.Event, seconds: float) -> None:
+        """Wait before the next try; the spool fills up in the meantime."""
+        until = time.monotonic() + seconds
+        while not stop.is_set() and (left := until - time.monotonic()) > 0:
+            stop.wait(min(left, TEND_SECONDS))
+            self._spool.tend()
 
     def _gather(self, stop: threading.Event) -> None:
         """Let a batch grow, if one has begun."""

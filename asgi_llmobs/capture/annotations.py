@@ -1,7 +1,8 @@
 """What the app says about a call in headers: ``LLMObs-*``, and ``Helicone-*`` with the same meaning."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+
+from asgi_llmobs.records import Annotations
 
 __all__ = ["Annotations", "is_ours", "read", "valid_trace_id"]
 
@@ -12,24 +13,6 @@ MAX_VALUE = 4_096
 def is_ours(name: bytes) -> bool:
     """Whether a header is one of those that never leave the process."""
     return name[:7].lower() == OURS[0] or name[:9].lower() == OURS[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Annotations:
-    """The annotations of one call. ``None`` where a header is absent."""
-
-    session_id: str | None = None
-    session_path: str | None = None
-    session_name: str | None = None
-    user_id: str | None = None
-    request_id: str | None = None
-    node_id: str | None = None
-    prompt_id: str | None = None
-    model_override: str | None = None
-    project: str | None = None
-    omit_request: bool = False
-    omit_response: bool = False
-    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 NONE = Annotations()

@@ -18,6 +18,7 @@ __all__ = ["Call", "is_cancelled", "outcome_of"]
 CAPTURE_BODIES = 8  # times max_body: what is held of one body until it was read; a JSON body is cut only beyond
 MANY_CHUNKS = 8_192  # so many keep their own time; further ones are put together into pieces
 PIECE = 16 * 1024
+PART_NS = 250_000_000  # what streams for longer than this, or more than a piece, is noted on the way
 FAMILIES = ("httpx", "httpx2")
 
 
@@ -28,6 +29,8 @@ class Call:
         "_ambient",
         "_hash",
         "_limit",
+        "_part_clock",
+        "_part_size",
         "_request_tail",
         "_tail",
         "_tail_clocks",
@@ -46,6 +49,7 @@ class Call:
         self.past: Past | None = None  # what is left of it afterwards
         self.content = b""  # a request body that was in memory from the start
         self._limit = CAPTURE_BODIES * recorder.config.max_body
+        self._part_clock, self._part_size = exchange.clock_ns + PART_NS, PIECE
         self._tail: deque[Any] = deque()
         self._tail_clocks: deque[int] = deque()
         self._tail_size = 0
@@ -102,11 +106,16 @@ class Call:
         exchange.response_size += len(data)
         if exchange.response_size > self._limit:
             self._keep_tail(exchange, data)
-        elif exchange.chunks <= MANY_CHUNKS:
+            return
+        if exchange.chunks <= MANY_CHUNKS:
             exchange.response_chunks.append(data)
             exchange.chunk_clocks.append(time.monotonic_ns())
         else:
             put_together(exchange.response_chunks, data, exchange.chunk_clocks)
+        if exchange.chunk_clocks[-1] > self._part_clock or exchange.response_size > self._part_size:
+            self._part_clock = exchange.chunk_clocks[-1] + PART_NS
+            self._part_size = exchange.response_size + PIECE
+            self.recorder.progress(exchange)
 
     def _keep_tail(self, exchange: Exchange, data: bytes) -> None:
         """Beyond the limit: the newest bytes replace older ones, so that usage at the end is still found."""

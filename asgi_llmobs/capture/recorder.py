@@ -56,6 +56,11 @@ class Recorder:
         with safely("begin"):
             self.spool.begin(exchange)
 
+    def progress(self, exchange: Exchange) -> None:
+        """More of the answer of a call came in."""
+        with safely("progress"):
+            self.spool.progress(exchange)
+
     def finish(self, exchange: Exchange) -> None:
         """A call has ended, in whatever way. Synchronous and cheap: it may run in a cancelled generator."""
         with safely("finish"):

@@ -94,7 +94,8 @@ class Pipeline:
             input=self._redactor.text(span.input) if span.input and full else None,
             output=self._redactor.text(span.output) if span.output and full else None,
             error_message=self._redactor.text(span.error_message) if span.error_message and full else None,
-            **self._resource(),
+            # what another process left behind says itself where it is from
+            **(self._resource() if span.pid is None else {}),
         )
 
     def _request(self, exchange: Exchange) -> Request:
@@ -167,7 +168,7 @@ class Pipeline:
         exchange.inherit()  # what was annotated after the call ended
         said = exchange.annotations
         return {
-            **self._resource(),
+            **(exchange.origin or self._resource()),
             "id": exchange.id,
             "trace_id": exchange.trace_id,
             "parent_id": exchange.parent_id,

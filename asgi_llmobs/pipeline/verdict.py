@@ -37,6 +37,8 @@ def judge(exchange: Exchange, reading: Reading, decoded: Decoded) -> Verdict:
     if decoded.broken:
         return Verdict(Outcome.ERROR, "DecodingError", decoded.problem)
     complete = reading.ended and reading.framing != "none"
+    if exchange.outcome == Outcome.INTERRUPTED and not (complete and reading.stream):
+        return Verdict(Outcome.INTERRUPTED, exchange.error_type, exchange.error_message)
     if exchange.outcome in (Outcome.CANCELLED, Outcome.ABANDONED) and not complete:
         gone = exchange.trace is not None and exchange.trace.client_gone
         outcome = Outcome.CANCELLED if gone else exchange.outcome

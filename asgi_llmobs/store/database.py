@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from asgi_llmobs.config import make_data_dir
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
@@ -266,11 +267,7 @@ def make_file(path: str) -> None:
     """An empty file that only its owner reads, in a folder of its own where there was none."""
     folder = os.path.dirname(path)
     try:
-        if not os.path.isdir(folder):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            os.chmod(folder, 0o700)
-            with open(os.path.join(folder, ".gitignore"), "w", encoding="utf-8") as ignore:
-                ignore.write("*\n")
+        make_data_dir(folder)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error

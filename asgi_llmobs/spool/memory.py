@@ -1,82 +1,14 @@
-"""Where finished calls wait for the writer: bounded in bytes, every loss counted by its reason."""
+"""A spool in memory only: for stores in memory, for tests, and where no folder can be written."""
 
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import NamedTuple, Protocol
 
-from asgi_llmobs.records import Exchange, Span
+from asgi_llmobs.records import Exchange
+from asgi_llmobs.spool.base import Counters, Entry, weight, without_bodies
 
-__all__ = ["Counters", "Entry", "MemorySpool", "Spool"]
-
-Entry = Exchange | Span
-CHUNK_BYTES = 100  # of Python's own, for every chunk and its time
-
-
-class Counters(NamedTuple):
-    """The accounting identity: ``captured == stored + spooled + sum(dropped.values())``."""
-
-    captured: int
-    stored: int
-    spooled: int
-    dropped: dict[str, int]
-    bodies_dropped: int
-    spooled_bytes: int
-    open: int
-
-
-class Spool(Protocol):
-    """What capture and the writer need of a spool, whether it lives in memory or in mapped files."""
-
-    def begin(self, entry: Exchange) -> None:
-        """Note that a call has started; it may never finish."""
-
-    def put(self, entry: Entry) -> None:
-        """Take over a finished call or span. Never blocks, never raises for lack of room: drops and counts."""
-
-    def refuse(self, reason: str) -> None:
-        """Something happened that is not taken over at all: count it as dropped for this *reason*."""
-
-    def take(self, limit: int) -> Sequence[Entry]:
-        """Up to *limit* entries, oldest first. They stay spooled until :meth:`done`."""
-
-    def done(self, stored: int, dropped: dict[str, int]) -> None:
-        """The entries last taken are in the store, or given up for the reasons counted in *dropped*."""
-
-    def running(self, older_than_ns: int) -> Sequence[Exchange]:
-        """Calls that began more than *older_than_ns* ago and are not finished, each given once."""
-
-    def counters(self) -> Counters:
-        """Exact numbers, at this moment."""
-
-
-def weight(entry: Entry) -> int:
-    """The bytes that an entry holds, roughly."""
-    if isinstance(entry, Span):
-        return 1_000 + len(entry.input or "") + len(entry.output or "")
-    return (
-        2_000
-        + held(entry.request_chunks, entry.request_size, entry.request_truncated)
-        + held(entry.response_chunks, entry.response_size, entry.response_truncated)
-    )
-
-
-def held(chunks: Sequence[bytes], size: int, truncated: bool) -> int:
-    return CHUNK_BYTES * len(chunks) + (sum(map(len, chunks)) if truncated else size)
-
-
-def without_bodies(entry: Entry) -> Entry | None:
-    """A waiting entry with its bodies given up, the rest kept; ``None`` where it has none."""
-    if isinstance(entry, Span):
-        return replace(entry, input=None, output=None) if entry.input or entry.output else None
-    if not (entry.request_chunks or entry.response_chunks):
-        return None
-    entry.request_truncated = entry.request_truncated or bool(entry.request_chunks)
-    entry.response_truncated = entry.response_truncated or bool(entry.response_chunks)
-    entry.request_chunks, entry.response_chunks = [], []
-    return entry
+__all__ = ["MemorySpool"]
 
 
 class MemorySpool:
@@ -113,6 +45,9 @@ class MemorySpool:
         if not self._begun:  # the writer tells of calls that run for long, so it has to be up by now
             self._begun = True
             self.wake()
+
+    def progress(self, entry: Exchange) -> None:
+        """More of an answer came in: the call itself has it."""
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span."""
@@ -204,6 +139,12 @@ class MemorySpool:
         """Whether nothing waits."""
         with self._lock:
             return not (self._arrived or self._waiting or self._taken)
+
+    def tend(self) -> None:
+        """Nothing has to be looked after."""
+
+    def close(self) -> None:
+        """Nothing has to be closed."""
 
     def reset_after_fork(self) -> None:
         """A forked child starts with nothing: what waited belongs to the parent."""
