@@ -94,13 +94,22 @@ class Sink:
         except BAD_VALUE:
             pass
         except StoreError as error:
-            if not isinstance(error.__cause__, BAD_VALUE_IN_DATABASE):
+            if not from_a_bad_value(error.__cause__):
                 raise
         if len(batch) == 1:
             return Written(0, 1)
         half = len(batch) // 2
         left, right = self.write(batch[:half]), self.write(batch[half:])
         return Written(left.stored + right.stored, left.refused + right.refused)
+
+
+def from_a_bad_value(cause: BaseException | None) -> bool:
+    """Whether the database objects to what it was given, and not to being written at all, now or by us."""
+    original: Any = getattr(cause, "orig", None)
+    if hasattr(original, "sqlstate"):  # PostgreSQL says it exactly: data, integrity, program limits
+        state = original.sqlstate
+        return state[:2] in ("22", "23", "54") if state else isinstance(cause, (DataError, ProgrammingError))
+    return isinstance(cause, BAD_VALUE_IN_DATABASE)
 
 
 class Batch:
