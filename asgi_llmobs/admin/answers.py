@@ -38,21 +38,38 @@ def page_policy(nonce: str) -> str:
     )
 
 
-def html(content: bytes, nonce: str, *, status: int = 200, gzipped: bool = False,
-         headers: Mapping[str, str] | None = None) -> Response:
+def html(
+    content: bytes, nonce: str, *, status: int = 200, gzipped: bool = False, headers: Mapping[str, str] | None = None
+) -> Response:
     """A page."""
-    return sized(content, status, gzipped, {
-        **GUARD, "content-type": "text/html; charset=utf-8", "content-security-policy": page_policy(nonce),
-        **(headers or {}),
-    })
+    return sized(
+        content,
+        status,
+        gzipped,
+        {
+            **GUARD,
+            "content-type": "text/html; charset=utf-8",
+            "content-security-policy": page_policy(nonce),
+            **(headers or {}),
+        },
+    )
 
 
-def json_answer(value: object, *, status: int = 200, gzipped: bool = False,
-                headers: Mapping[str, str] | None = None) -> Response:
+def json_answer(
+    value: object, *, status: int = 200, gzipped: bool = False, headers: Mapping[str, str] | None = None
+) -> Response:
     """A JSON twin."""
-    return sized(as_json(value), status, gzipped, {
-        **GUARD, "content-type": "application/json", "content-security-policy": INERT, **(headers or {}),
-    })
+    return sized(
+        as_json(value),
+        status,
+        gzipped,
+        {
+            **GUARD,
+            "content-type": "application/json",
+            "content-security-policy": INERT,
+            **(headers or {}),
+        },
+    )
 
 
 def sized(content: bytes, status: int, gzipped: bool, headers: dict[str, str]) -> Response:
@@ -82,18 +99,27 @@ def redirect(location: str, *, headers: Mapping[str, str] | None = None) -> Resp
 
 def attachment(file: File) -> Response:
     """A download under one of our own names; the browser neither shows nor runs it."""
-    return Response(file.content, 200, {
-        **GUARD,
-        "content-type": "application/octet-stream",
-        "content-disposition": f'attachment; filename="{file.name}"',
-        "content-security-policy": INERT,
-    })
+    return Response(
+        file.content,
+        200,
+        {
+            **GUARD,
+            "content-type": "application/octet-stream",
+            "content-disposition": f'attachment; filename="{file.name}"',
+            "content-security-policy": INERT,
+        },
+    )
 
 
 def static(asset: Asset, *, gzipped: bool) -> Response:
     """One of our files; its name changes with its content, so it may be kept for ever."""
-    headers = {**GUARD, "content-type": asset.media_type, "cache-control": "public, max-age=31536000, immutable",
-               "content-security-policy": INERT, "vary": "Accept-Encoding"}
+    headers = {
+        **GUARD,
+        "content-type": asset.media_type,
+        "cache-control": "public, max-age=31536000, immutable",
+        "content-security-policy": INERT,
+        "vary": "Accept-Encoding",
+    }
     if gzipped:
         return Response(asset.gzipped, 200, {**headers, "content-encoding": "gzip"})
     return Response(asset.content, 200, headers)

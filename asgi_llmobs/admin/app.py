@@ -95,8 +95,9 @@ class Admin:
         self.project = project or self.config.project
         self.title = title or TITLE
         self.routes: tuple[Route, ...] = ROUTES
-        self.lock = Lock(auth, SignIns(database), environment() if environ is None else environ, arguments(),
-                         self.project)
+        self.lock = Lock(
+            auth, SignIns(database), environment() if environ is None else environ, arguments(), self.project
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request; refuse a WebSocket; answer a lifespan."""
@@ -198,8 +199,15 @@ class Admin:
         assert isinstance(route, Page)
         return self._html(visit, route.template, {"page": route, "page_title": route.title, **loaded})
 
-    def _html(self, visit: Visit, template: str, context: Mapping[str, Any], *, status: int = 200,
-              headers: Mapping[str, str] | None = None) -> Response:
+    def _html(
+        self,
+        visit: Visit,
+        template: str,
+        context: Mapping[str, Any],
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
         role = visit.decision.role
         chrome = {
             "base": visit.base,
@@ -210,16 +218,18 @@ class Admin:
             "content_visible": allowed(role, Permission.READ),
             "development": visit.decision.development,
             "may_sign_out": self.lock.challenge == "form" and role is not None and not visit.decision.development,
-            "menu": [page for page in self.routes
-                     if isinstance(page, Page) and page.nav and allowed(role, page.permission)],
+            "menu": [
+                page for page in self.routes if isinstance(page, Page) and page.nav and allowed(role, page.permission)
+            ],
             "here": visit.segments[0],
             "twin": twin(visit),
         }
         content = render(template, {**chrome, **context})
         return html(content, visit.nonce, status=status, gzipped=visit.gzipped, headers=headers)
 
-    def _error(self, visit: Visit, status: int, detail: str = "", *, headers: Mapping[str, str] | None = None,
-               **more: str) -> Response:
+    def _error(
+        self, visit: Visit, status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: str
+    ) -> Response:
         text = detail or ERRORS[status]
         if visit.as_json:
             return problem(status, text, headers=headers, **more)
@@ -269,8 +279,13 @@ class Admin:
         return await in_thread(self._login_html, visit, onward, "", 200, 0)
 
     def _login_html(self, visit: Visit, onward: str, message: str, status: int, wait: int) -> Response:
-        context = {"page": None, "page_title": "Sign in", "asks": self.lock.asks, "message": message,
-                   "next": safe_next(onward).removeprefix("./")}
+        context = {
+            "page": None,
+            "page_title": "Sign in",
+            "asks": self.lock.asks,
+            "message": message,
+            "next": safe_next(onward).removeprefix("./"),
+        }
         headers = {"retry-after": str(wait)} if wait else {}
         return self._html(visit, "pages/login.html", context, status=status, headers=headers)
 

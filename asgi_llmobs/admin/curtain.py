@@ -18,9 +18,26 @@ CONTENT = {
     "output_preview": None,
 }
 PLAIN_PARAMETERS = {
-    "dimensions", "effort", "frequency_penalty", "logprobs", "max_completion_tokens", "max_output_tokens",
-    "max_tokens", "n", "parallel_tool_calls", "presence_penalty", "reasoning_effort", "seed", "service_tier", "store",
-    "stream", "temperature", "top_k", "top_logprobs", "top_p", "verbosity",
+    "dimensions",
+    "effort",
+    "frequency_penalty",
+    "logprobs",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "n",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "reasoning_effort",
+    "seed",
+    "service_tier",
+    "store",
+    "stream",
+    "temperature",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "verbosity",
 }
 
 

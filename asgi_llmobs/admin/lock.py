@@ -25,8 +25,23 @@ __all__ = ["Decision", "Lock", "cookie_name", "is_local"]
 logger = logging.getLogger("asgi_llmobs")
 
 # beginnings of the headers that proxies, load balancers and CDNs add
-FORWARDING = ("cf-", "fastly-", "fly-", "forwarded", "true-client-ip", "via", "x-azure-", "x-client-ip", "x-cluster-",
-              "x-envoy-", "x-forward", "x-original-", "x-proxy", "x-real-ip", "x-remote-")
+FORWARDING = (
+    "cf-",
+    "fastly-",
+    "fly-",
+    "forwarded",
+    "true-client-ip",
+    "via",
+    "x-azure-",
+    "x-client-ip",
+    "x-cluster-",
+    "x-envoy-",
+    "x-forward",
+    "x-original-",
+    "x-proxy",
+    "x-real-ip",
+    "x-remote-",
+)
 Challenge = Literal["form", "basic", "none"]
 
 
