@@ -137,9 +137,9 @@ class Config:
         "Folder of what waits to be stored. Default: that of the SQLite file, else .llmobs in the working directory.",
     )
     spool_bytes: int = option(
-        256 * 1024 * 1024,
-        "Bytes of files in which each process lets calls wait while the store is away; beyond, bodies go first. "
-        "0: wait in memory only.",
+        0,
+        "Bytes of files in which each process lets calls wait for the store, so that they survive a killed process; "
+        "beyond, bodies go first. 0: wait in memory only.",
         parse="int",
     )
     admin: str | None = option("/_llmobs", "Where the middleware serves the admin; None or empty: nowhere.")

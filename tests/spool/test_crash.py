@@ -37,7 +37,7 @@ def start(what: str, database: Path, *before: str) -> "subprocess.Popen[bytes]":
 
 def adopt(database: Path) -> Any:
     """The next start: everything that was left behind is stored; the counters."""
-    engine = LLMObs(f"sqlite:///{database}", instrument="off")
+    engine = LLMObs(f"sqlite:///{database}", instrument="off", spool_bytes=1 << 28)
     engine.start()
     until = time.monotonic() + 10
     spool: Any = engine.spool
@@ -141,8 +141,9 @@ def test_p7_fork(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--lifespan", "off")], ids=["one", "two", "no-lifespan"])
-def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call whose answer came is stored: by the stop itself, or by the next start."""
+    monkeypatch.setenv("LLMOBS_SPOOL_BYTES", str(1 << 28))
     command = ["uvicorn", APP, "--log-level", "warning", *options, "--port"]
     with served(lambda port: [*command, str(port)], tmp_path) as app:
         ids = [f"c{number}" for number in range(60)]
@@ -160,7 +161,7 @@ def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path) -> N
 def test_f2_a_living_worker_takes_over(tmp_path: Path) -> None:
     """One of two workers is killed: the other, or the one in its place, stores what it left within ten seconds."""
     database = tmp_path / "llmobs.db"
-    engine = LLMObs(f"sqlite:///{database}", instrument="off")
+    engine = LLMObs(f"sqlite:///{database}", instrument="off", spool_bytes=1 << 28)
     engine.start()
     process = start("load", database)
     assert process.stdout is not None
