@@ -196,7 +196,10 @@ def counted(
         ).first()
         if edge is not None:
             where = and_(where, inside(ordered, edge, False))
-    limited = select(ordered.key).where(where).limit(COUNT_LIMIT).subquery()
+    rows = select(ordered.key).where(where).limit(COUNT_LIMIT)
+    if not narrow.few:  # in order the index alone is read
+        rows = rows.order_by(ordered.time.desc(), ordered.key.desc())
+    limited = rows.subquery()
     count = connection.execute(select(func.count()).select_from(limited)).scalar() or 0
     return count, count >= COUNT_LIMIT or edge is not None
 
