@@ -15,7 +15,7 @@ from asgi_llmobs.store.values import name
 
 __all__ = ["Pruned", "Retention", "Sweeper", "prune"]
 
-STEP = 500  # spans that go in one transaction at most
+STEP = 200  # spans that go in one transaction at most
 PAUSE_SECONDS = 0.05  # in which others may write
 SWEEP_PAUSE_SECONDS = 0.2
 SWEEP_SECONDS = 300.0  # between two looks at what is to go

@@ -76,7 +76,8 @@ def forget(connection: Connection, keys: Iterable[int]) -> None:
         chosen = _texts.c.key.in_(chunk)
         if connection.dialect.name == "sqlite":
             rows = connection.execute(_texts.select().where(chosen)).all()
-            old = [(key, *parted(unpack_beside(content, bodies_of(connection, key)))) for key, content in rows]
+            bodies = bodies_of(connection, [row.key for row in rows])
+            old = [(key, *parted(unpack_beside(content, bodies.get(key, b"")))) for key, content in rows]
             if not old:
                 continue
             connection.exec_driver_sql(
@@ -85,11 +86,15 @@ def forget(connection: Connection, keys: Iterable[int]) -> None:
         connection.execute(_texts.delete().where(chosen))
 
 
-def bodies_of(connection: Connection, key: int) -> bytes:
+def bodies_of(connection: Connection, keys: Sequence[int]) -> dict[int, bytes]:
+    """The bodies of each row, one after the other."""
     parts = len(BODY_PARTS)
-    chosen = _bodies.c.key.between(key * parts, key * parts + parts - 1)
-    rows = connection.execute(select(_bodies.c.codec, _bodies.c.content).where(chosen).order_by(_bodies.c.key))
-    return b"".join(unpack(content) if codec else content for codec, content in rows)
+    found: dict[int, bytes] = {}
+    for chunk in in_chunks(key * parts + part for key in keys for part in range(parts)):
+        query = select(_bodies.c.key, _bodies.c.codec, _bodies.c.content).where(_bodies.c.key.in_(chunk))
+        for key, codec, content in connection.execute(query.order_by(_bodies.c.key)):
+            found[key // parts] = found.get(key // parts, b"") + (unpack(content) if codec else content)
+    return found
 
 
 def merge(connection: Connection, *, begin: bool) -> bool:
