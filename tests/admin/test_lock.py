@@ -455,6 +455,7 @@ class TestBackOff:
         assert throttle.wait("peer") == 0
         for _ in range(9):
             throttle.note("peer", good=False)
+        assert throttle.wait("peer") == 32
         throttle.note("peer", good=True)
         assert throttle.wait("peer") == 0
 
