@@ -83,6 +83,7 @@ class Ordered(NamedTuple):
     time: Any
     key: Any
     base: ColumnElement[bool]
+    row_key: bool = False  # the key alone leads to the row
 
 
 class Page(NamedTuple):
@@ -139,7 +140,9 @@ def page_of(
     at = Cursor.read(cursor, str if ordered.key.type.python_type is str else int)
     limit = max(1, min(limit, MAX_LIMIT))
     newer = at is not None and at.newer
-    base = and_(ordered.project == name(project), ordered.base, time)
+    # spans that are few are known by their row keys: an index by project would only lead away from them
+    owner = ordered.project.concat("") if narrow.few and ordered.row_key else ordered.project
+    base = and_(owner == name(project), ordered.base, time)
     span = and_(base, before(ordered, at))
     # few rows are sorted: their order by an index would mean reading all that is not meant
     time_order = ordered.time + 0 if narrow.few else ordered.time

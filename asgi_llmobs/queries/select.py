@@ -185,7 +185,7 @@ def narrowed(connection: Connection, flt: Filter) -> Narrowed:
 
 
 REQUESTS = Ordered(
-    spans, spans.c.project, spans.c.start_ns, spans.c.key, spans.c.is_request == literal(1, literal_execute=True)
+    spans, spans.c.project, spans.c.start_ns, spans.c.key, spans.c.is_request == literal(1, literal_execute=True), True
 )
 
 
