@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 from asgi_llmobs.errors import ConfigError
 
 __all__ = [
-    "Config", "OPTIONS", "Option", "Retention", "data_dir_of", "environment_name", "make_data_dir", "network_of",
+    "Config",
+    "OPTIONS",
+    "Option",
+    "Retention",
+    "data_dir_of",
+    "environment_name",
+    "make_data_dir",
+    "network_of",
     "truthy",
 ]
 

@@ -20,8 +20,10 @@ __all__ = ["RARE", "START_NS", "entries"]
 
 SECOND = 1_000_000_000
 START_NS = 1_792_000_000 * SECOND
-SYLLABLES = ("an ber cal do el fi gra ho in jo ka lu mer no or pa qui ro sta te un ver wa xi yo zen tion ing ed ly "
-             "con pre dis com pro ter ment al er es").split()
+SYLLABLES = (
+    "an ber cal do el fi gra ho in jo ka lu mer no or pa qui ro sta te un ver wa xi yo zen tion ing ed ly "
+    "con pre dis com pro ter ment al er es"
+).split()
 MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "o4-mini")
 ROUTES = ("/chat", "/search", "/summaries/{id}", "/agents/{name}/runs")
 RARE = "zyzzyva"  # in the prompt of one trace of a thousand

@@ -1,6 +1,6 @@
 """What the pages' queries cost over a store of generated spans: milliseconds of CPU, the median of several runs.
 
-    python -m benchmarks.queries [--spans 100000] [--store URL] [--keep FOLDER] [--runs 9]
+python -m benchmarks.queries [--spans 100000] [--store URL] [--keep FOLDER] [--runs 9]
 """
 
 import argparse

@@ -22,9 +22,7 @@ def new_id() -> str:
 def body(value: Any, media_type: str = "application/json") -> Body:
     """A body as the pipeline keeps it."""
     content = value if isinstance(value, bytes) else orjson.dumps(value)
-    return Body(
-        content=content, media_type=media_type, size=len(content), sha256=hashlib.sha256(content).hexdigest()
-    )
+    return Body(content=content, media_type=media_type, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def span(**given: Any) -> Span:
@@ -71,9 +69,7 @@ def request(sent: str = "What is the capital of France?", got: str = "Paris, of 
                 "id": f"chatcmpl-{id}",
                 "object": "chat.completion",
                 "model": f"{model}-2024-08-06",
-                "choices": [
-                    {"index": 0, "message": {"role": "assistant", "content": got}, "finish_reason": "stop"}
-                ],
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": got}, "finish_reason": "stop"}],
                 "usage": usage,
             }
         ),

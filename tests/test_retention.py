@@ -66,8 +66,24 @@ def test_limits_that_can_be_set(text: str, limits: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "forever", "30d,", "30d,12h", "2GB,1MB", "-5d", "0d", "0", "1.5", "30m", "2G", "nan", "1e9", "d", "٣d",
-     "9" * 39 + "d"],
+    [
+        "",
+        "forever",
+        "30d,",
+        "30d,12h",
+        "2GB,1MB",
+        "-5d",
+        "0d",
+        "0",
+        "1.5",
+        "30m",
+        "2G",
+        "nan",
+        "1e9",
+        "d",
+        "٣d",
+        "9" * 39 + "d",
+    ],
 )
 def test_limits_that_cannot_be_kept_to(text: str) -> None:
     """A wrong one is told when the engine is made, with an example of a right one."""

@@ -11,8 +11,23 @@ from urllib.parse import quote
 
 from asgi_llmobs.records import Body
 
-__all__ = ["FILTERS", "duration", "exact_duration", "exact_money", "from_reference", "iso", "money", "number", "ratio",
-           "reference", "short", "size", "time_of_day", "tokens", "when"]
+__all__ = [
+    "FILTERS",
+    "duration",
+    "exact_duration",
+    "exact_money",
+    "from_reference",
+    "iso",
+    "money",
+    "number",
+    "ratio",
+    "reference",
+    "short",
+    "size",
+    "time_of_day",
+    "tokens",
+    "when",
+]
 
 NOTHING = "–"
 BINARY_WITHIN = 1024

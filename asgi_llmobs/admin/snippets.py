@@ -70,8 +70,11 @@ def method_of(request: Request) -> str:
 def address_of(request: Request) -> str:
     """The address without parameters that carry a key."""
     parts = urlsplit(request.url or "https://unknown.invalid/")
-    query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True)
-             if name.lower() not in SECRET_PARAMETERS]
+    query = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if name.lower() not in SECRET_PARAMETERS
+    ]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, urlencode(query), ""))
 
 

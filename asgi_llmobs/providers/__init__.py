@@ -29,8 +29,19 @@ from asgi_llmobs.safely import guarded
 __all__ = ["ANY_HOST", "GENERIC", "PROVIDERS", "Match", "Provider", "Wire", "match", "read"]
 
 MODULES = (
-    anthropic, google, vertex, bedrock, cohere, ollama, watsonx, replicate, mistral, openai, compatible,
-    huggingface, aleph_alpha,
+    anthropic,
+    google,
+    vertex,
+    bedrock,
+    cohere,
+    ollama,
+    watsonx,
+    replicate,
+    mistral,
+    openai,
+    compatible,
+    huggingface,
+    aleph_alpha,
 )
 
 PROVIDERS: tuple[Provider, ...] = tuple(provider for module in MODULES for provider in module.PROVIDERS)

@@ -38,9 +38,9 @@ def read_complete(wire: Wire, reading: Reading) -> None:
     found: dict[str, int | None] = {}
     reading.ended = not stream
     size = len(wire.response_body)
-    for data, end in [(item.data, item.end) for item in chunks(wire, reading)] if stream else [
-        (answer_of(wire, reading), size)
-    ]:
+    for data, end in (
+        [(item.data, item.end) for item in chunks(wire, reading)] if stream else [(answer_of(wire, reading), size)]
+    ):
         reading.response_model = named(data.get("model_version")) or reading.response_model
         found.update({name: count(data[name], reading, name) for name in COUNTS if name in data})
         for place, item in enumerate(map(obj, array(data.get("completions")) or [data])):

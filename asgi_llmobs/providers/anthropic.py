@@ -28,8 +28,11 @@ def input_part(block: Any) -> list[Part]:
     if kind == "thinking":
         return [Part(type="reasoning", content=string(block.get("thinking")))]
     if kind.endswith("tool_use"):
-        return [Part(type="tool_call", id=named(block.get("id")), name=named(block.get("name")),
-                     arguments=block.get("input"))]
+        return [
+            Part(
+                type="tool_call", id=named(block.get("id")), name=named(block.get("name")), arguments=block.get("input")
+            )
+        ]
     if kind.endswith("tool_result"):
         return tool_result(block)
     if kind in ("image", "document"):
@@ -82,8 +85,12 @@ def anthropic_request(body: dict[str, Any], reading: Reading) -> None:
         reading.input.append(Message(role="system", parts=tuple(part for item in blocks for part in input_part(item))))
     reading.input.extend(input_message(message) for message in array(body.get("messages")))
     reading.tools = [
-        {"name": tool.get("name"), "description": tool.get("description"), "parameters": tool.get("input_schema"),
-         "type": tool.get("type") or "custom"}
+        {
+            "name": tool.get("name"),
+            "description": tool.get("description"),
+            "parameters": tool.get("input_schema"),
+            "type": tool.get("type") or "custom",
+        }
         for tool in map(obj, array(body.get("tools")))
     ]
     metadata = obj(body.get("metadata"))
@@ -93,6 +100,7 @@ def anthropic_request(body: dict[str, Any], reading: Reading) -> None:
 
 def anthropic_usage(usage: dict[str, Any], reading: Reading) -> Usage:
     """Tokens of a usage object, whose ``input_tokens`` leave out what was read from and written to the cache."""
+
     def get(name: str) -> int | None:
         return count(usage.get(name), reading, name)
 
@@ -132,10 +140,12 @@ def beside_totals(usage: dict[str, Any], reading: Reading) -> list[str]:
     for item in map(obj, array(usage.get("iterations"))):
         if item.get("type") not in ("compaction", "advisor_message"):
             continue
-        tokens = plus(*(
-            count(item.get(name), reading, name)
-            for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        ))
+        tokens = plus(
+            *(
+                count(item.get(name), reading, name)
+                for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+            )
+        )
         output = count(item.get("output_tokens"), reading, "output_tokens")
         lines.append(f"{item['type']}: {tokens or 0} input and {output or 0} output tokens beside the totals")
     return lines

@@ -43,8 +43,11 @@ def request_side(wire: Wire, reading: Reading) -> dict[str, Any]:
     for image in array(body.get("images")):
         reading.input.append(Message(role="user", parts=(link(image, "image"),)))
     for result in map(obj, array(body.get("tool_results"))):
-        part = Part(type="tool_call_response", name=named(obj(result.get("call")).get("name")),
-                    content=as_text(result.get("outputs")))
+        part = Part(
+            type="tool_call_response",
+            name=named(obj(result.get("call")).get("name")),
+            content=as_text(result.get("outputs")),
+        )
         reading.input.append(Message(role="tool", parts=(part,)))
     reading.tools = plain_tools(body.get("tools"))
     reading.parameters = rest(body, NOT_PARAMETERS)
@@ -91,8 +94,14 @@ def take_call(call: dict[str, Any], key: Any, end: int, draft: Draft) -> None:
     """Take in a tool call of version 2, whole or a piece of it."""
     function = obj(call.get("function"))
     given = function.get("arguments")
-    draft.call(key, end, id=call.get("id"), name=function.get("name"), fragment=given,
-               arguments=None if isinstance(given, str) else given)
+    draft.call(
+        key,
+        end,
+        id=call.get("id"),
+        name=function.get("name"),
+        fragment=given,
+        arguments=None if isinstance(given, str) else given,
+    )
 
 
 def take_v2_event(event: Chunk, draft: Draft, reading: Reading) -> None:

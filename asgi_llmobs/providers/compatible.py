@@ -50,14 +50,19 @@ OWN_ROUTES: dict[str, tuple[Route, ...]] = {
 
 # name, label, OpenTelemetry's well-known name, hosts
 TABLE: tuple[tuple[str, str, str | None, tuple[str, ...]], ...] = (
-    ("azure", "Azure OpenAI", "azure.ai.openai", (
-        r"[\w.-]+\.openai\.azure\.(com|us|cn)",
-        r"[\w.-]+\.cognitiveservices\.azure\.(com|us|cn)",
-        r"[\w.-]+\.services\.ai\.azure\.(com|us|cn)",
-        r"[\w.-]+\.inference\.(ai|ml)\.azure\.com",
-        r"[\w.-]+\.models\.ai\.azure\.com",
-        r"[\w.-]+\.openai\.azure-api\.net",
-    )),
+    (
+        "azure",
+        "Azure OpenAI",
+        "azure.ai.openai",
+        (
+            r"[\w.-]+\.openai\.azure\.(com|us|cn)",
+            r"[\w.-]+\.cognitiveservices\.azure\.(com|us|cn)",
+            r"[\w.-]+\.services\.ai\.azure\.(com|us|cn)",
+            r"[\w.-]+\.inference\.(ai|ml)\.azure\.com",
+            r"[\w.-]+\.models\.ai\.azure\.com",
+            r"[\w.-]+\.openai\.azure-api\.net",
+        ),
+    ),
     ("openrouter", "OpenRouter", None, (r"([\w-]+\.)?openrouter\.ai",)),
     ("groq", "Groq", "groq", (r"api\.groq\.com",)),
     ("deepseek", "DeepSeek", "deepseek", (r"api\.deepseek\.com",)),
@@ -67,13 +72,27 @@ TABLE: tuple[tuple[str, str, str | None, tuple[str, ...]], ...] = (
     ("fireworks", "Fireworks AI", None, (r"([\w-]+\.)?api\.fireworks\.ai",)),
     ("cerebras", "Cerebras", None, (r"api\.cerebras\.ai",)),
     ("sambanova", "SambaNova", None, (r"api\.sambanova\.ai", r"[\w-]+\.snova\.ai")),
-    ("huggingface", "Hugging Face", None, (
-        r"router\.huggingface\.co", r"api-inference\.huggingface\.co", r"[\w.-]+\.endpoints\.huggingface\.cloud",
-    )),
+    (
+        "huggingface",
+        "Hugging Face",
+        None,
+        (
+            r"router\.huggingface\.co",
+            r"api-inference\.huggingface\.co",
+            r"[\w.-]+\.endpoints\.huggingface\.cloud",
+        ),
+    ),
     ("cloudflare", "Cloudflare", None, (r"api\.cloudflare\.com", r"gateway\.ai\.cloudflare\.com")),
-    ("databricks", "Databricks", None, (
-        r"[\w.-]+\.azuredatabricks\.net", r"[\w.-]+\.databricks\.com", r"[\w.-]+\.databricks\.azure\.(us|cn)",
-    )),
+    (
+        "databricks",
+        "Databricks",
+        None,
+        (
+            r"[\w.-]+\.azuredatabricks\.net",
+            r"[\w.-]+\.databricks\.com",
+            r"[\w.-]+\.databricks\.azure\.(us|cn)",
+        ),
+    ),
     ("snowflake", "Snowflake Cortex", None, (r"[\w.-]+\.snowflakecomputing\.(com|cn)", r"[\w.-]+\.snowflake\.app")),
     ("writer", "Writer", None, (r"api\.writer\.com",)),
     ("portkey", "Portkey", None, (r"[\w.-]+\.portkey\.ai",)),
@@ -81,9 +100,15 @@ TABLE: tuple[tuple[str, str, str | None, tuple[str, ...]], ...] = (
     ("gpustack", "GPUStack", None, (r"([\w-]+\.)*gpustack(\.[\w.-]+)?",)),
     ("moonshot", "Moonshot AI", "moonshot_ai", (r"api\.moonshot\.(ai|cn)", r"api\.kimi\.com")),
     ("zhipu", "Zhipu AI", None, (r"open\.bigmodel\.cn", r"api\.z\.ai")),
-    ("dashscope", "Alibaba Cloud Model Studio", None, (
-        r"dashscope([\w-]*)\.aliyuncs\.com", r"[\w.-]+\.maas\.aliyuncs\.com",
-    )),
+    (
+        "dashscope",
+        "Alibaba Cloud Model Studio",
+        None,
+        (
+            r"dashscope([\w-]*)\.aliyuncs\.com",
+            r"[\w.-]+\.maas\.aliyuncs\.com",
+        ),
+    ),
     ("minimax", "MiniMax", None, (r"api\.minimax(i)?\.(chat|io|com)", r"api\.minimaxi?\.chat")),
     ("volcengine", "Volcano Engine Ark", None, (r"ark\.[\w-]+\.volces\.com", r"ark\.[\w.-]+\.bytepluses\.com")),
     ("baidu", "Baidu Qianfan", None, (r"qianfan\.baidubce\.com",)),
@@ -93,9 +118,15 @@ TABLE: tuple[tuple[str, str, str | None, tuple[str, ...]], ...] = (
     ("nvidia", "NVIDIA NIM", None, (r"([\w-]+\.)*api\.nvidia\.com", r"[\w-]+\.api\.nvcf\.nvidia\.com")),
     ("deepinfra", "DeepInfra", None, (r"api\.deepinfra\.com",)),
     ("novita", "Novita AI", None, (r"api\.novita\.ai",)),
-    ("nebius", "Nebius", None, (
-        r"api\.(studio|tokenfactory)\.nebius\.(ai|com)", r"[\w.-]+\.tokenfactory\.nebius\.com",
-    )),
+    (
+        "nebius",
+        "Nebius",
+        None,
+        (
+            r"api\.(studio|tokenfactory)\.nebius\.(ai|com)",
+            r"[\w.-]+\.tokenfactory\.nebius\.com",
+        ),
+    ),
     ("hyperbolic", "Hyperbolic", None, (r"api\.hyperbolic\.xyz",)),
     ("lambda", "Lambda", None, (r"api\.lambda(labs)?\.(ai|com)",)),
     ("baseten", "Baseten", None, (r"inference\.baseten\.co", r"[\w-]+\.api\.baseten\.co")),

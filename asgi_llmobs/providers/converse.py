@@ -45,8 +45,14 @@ def block_parts(block: Any) -> list[Part]:
         return [Part(type="text", content=as_text(cited.get("content")))]
     use, result = obj(block.get("toolUse")), obj(block.get("toolResult"))
     if use:
-        return [Part(type="tool_call", id=named(use.get("toolUseId")), name=named(use.get("name")),
-                     arguments=use.get("input"))]
+        return [
+            Part(
+                type="tool_call",
+                id=named(use.get("toolUseId")),
+                name=named(use.get("name")),
+                arguments=use.get("input"),
+            )
+        ]
     if result:
         return result_parts(result)
     reasoning = obj(obj(block.get("reasoningContent")).get("reasoningText"))
@@ -83,11 +89,18 @@ def converse_request(body: dict[str, Any], reading: Reading) -> None:
     for tool in map(obj, array(config.get("tools"))):
         spec, system_tool = obj(tool.get("toolSpec")), obj(tool.get("systemTool"))
         if spec:
-            reading.tools.append({"name": spec.get("name"), "description": spec.get("description"),
-                                  "parameters": obj(spec.get("inputSchema")).get("json"), "type": "toolSpec"})
+            reading.tools.append(
+                {
+                    "name": spec.get("name"),
+                    "description": spec.get("description"),
+                    "parameters": obj(spec.get("inputSchema")).get("json"),
+                    "type": "toolSpec",
+                }
+            )
         elif system_tool:
-            reading.tools.append({"name": system_tool.get("name"), "description": None, "parameters": None,
-                                  "type": "systemTool"})
+            reading.tools.append(
+                {"name": system_tool.get("name"), "description": None, "parameters": None, "type": "systemTool"}
+            )
     reading.parameters = {
         **rest(body, NOT_PARAMETERS),
         **rest(obj(body.get("inferenceConfig")), ()),
@@ -97,6 +110,7 @@ def converse_request(body: dict[str, Any], reading: Reading) -> None:
 
 def converse_usage(usage: dict[str, Any], reading: Reading) -> Usage:
     """Tokens of a usage object, whose ``inputTokens`` leave out what was read from and written to the cache."""
+
     def get(*names: str) -> int | None:
         return next((found for name in names if (found := count(usage.get(name), reading, name)) is not None), None)
 

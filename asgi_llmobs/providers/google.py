@@ -62,11 +62,16 @@ def input_part(part: Any) -> Part:
         return link(either(file, "fileUri"), None, named(either(file, "mimeType")))
     call, response = obj(either(part, "functionCall")), obj(either(part, "functionResponse"))
     if call:
-        return Part(type="tool_call", id=named(call.get("id")), name=named(call.get("name")),
-                    arguments=call.get("args"))
+        return Part(
+            type="tool_call", id=named(call.get("id")), name=named(call.get("name")), arguments=call.get("args")
+        )
     if response:
-        return Part(type="tool_call_response", id=named(response.get("id")), name=named(response.get("name")),
-                    content=as_text(response.get("response")))
+        return Part(
+            type="tool_call_response",
+            id=named(response.get("id")),
+            name=named(response.get("name")),
+            content=as_text(response.get("response")),
+        )
     kind = next((name for name in SERVER_PARTS if either(part, name)), "unknown")
     return server_part(kind, obj(either(part, kind)))
 
@@ -76,8 +81,9 @@ def server_part(kind: str, data: dict[str, Any]) -> Part:
     if kind == "executableCode":
         return Part(type="tool_call", id=named(data.get("id")), name=kind, arguments=rest(data, ("id",)))
     if kind == "toolCall":
-        return Part(type="tool_call", id=named(data.get("id")), name=named(data.get("toolType")),
-                    arguments=data.get("args"))
+        return Part(
+            type="tool_call", id=named(data.get("id")), name=named(data.get("toolType")), arguments=data.get("args")
+        )
     name = named(data.get("toolType")) or kind
     return Part(type="tool_call_response", id=named(data.get("id")), name=name, content=as_text(rest(data, ("id",))))
 
@@ -113,8 +119,14 @@ def request_side(wire: Wire, reading: Reading) -> dict[str, Any]:
     for tool in map(obj, array(body.get("tools"))):
         for function in map(obj, array(either(tool, "functionDeclarations"))):
             parameters = function.get("parameters") or either(function, "parametersJsonSchema")
-            reading.tools.append({"name": function.get("name"), "description": function.get("description"),
-                                  "parameters": parameters, "type": "function"})
+            reading.tools.append(
+                {
+                    "name": function.get("name"),
+                    "description": function.get("description"),
+                    "parameters": parameters,
+                    "type": "function",
+                }
+            )
         for kind in rest(tool, ("functionDeclarations", "function_declarations")):
             reading.tools.append({"name": kind, "description": None, "parameters": tool[kind], "type": kind})
     return body
@@ -128,6 +140,7 @@ def modality(details: Any, name: str, reading: Reading) -> int | None:
 
 def gemini_usage(usage: dict[str, Any], reading: Reading) -> Usage:
     """Tokens of a ``usageMetadata``, whose candidates leave out thoughts and whose prompt leaves out tool use."""
+
     def get(name: str) -> int | None:
         return count(usage.get(name), reading, name)
 
@@ -240,8 +253,11 @@ class Candidates:
 def error_of(error: Any) -> dict[str, Any]:
     """Google's error object."""
     data = obj(error)
-    return {"type": named(data.get("status")), "code": data.get("code"),
-            "message": named(data.get("message")) or as_text(error)}
+    return {
+        "type": named(data.get("status")),
+        "code": data.get("code"),
+        "message": named(data.get("message")) or as_text(error),
+    }
 
 
 def read_generate(wire: Wire, reading: Reading) -> None:

@@ -33,12 +33,20 @@ def content_part(content: Any) -> Part:
     if kind == "thought":
         return Part(type="reasoning", content=as_text(content.get("summary")))
     if kind.endswith("_call"):
-        return Part(type="tool_call", id=named(content.get("id")), name=named(content.get("name")) or kind,
-                    arguments=content.get("arguments"))
+        return Part(
+            type="tool_call",
+            id=named(content.get("id")),
+            name=named(content.get("name")) or kind,
+            arguments=content.get("arguments"),
+        )
     if kind.endswith("_result"):
         name = named(content.get("name")) or kind
-        return Part(type="tool_call_response", id=named(content.get("call_id")), name=name,
-                    content=as_text(content.get("result")))
+        return Part(
+            type="tool_call_response",
+            id=named(content.get("call_id")),
+            name=name,
+            content=as_text(content.get("result")),
+        )
     return Part(type=kind or "unknown", content=as_text(content.get("text")))
 
 
@@ -65,15 +73,18 @@ def input_messages(given: Any) -> list[Message]:
 
 def by_modality(details: Any, name: str, reading: Reading) -> int | None:
     """The tokens of one modality in a list by modality."""
-    return plus(*(
-        count(item.get("tokens"), reading, "tokens")
-        for item in map(obj, array(details))
-        if string(item.get("modality")).lower() == name
-    ))
+    return plus(
+        *(
+            count(item.get("tokens"), reading, "tokens")
+            for item in map(obj, array(details))
+            if string(item.get("modality")).lower() == name
+        )
+    )
 
 
 def interaction_usage(usage: dict[str, Any], reading: Reading) -> Usage:
     """Tokens of a usage object, whose output leaves out thoughts and whose input leaves out tool use."""
+
     def get(name: str) -> int | None:
         return count(usage.get(name), reading, name)
 
@@ -118,8 +129,11 @@ def take_interaction(data: dict[str, Any], draft: Draft, reading: Reading) -> No
 
 def take_error(error: dict[str, Any], reading: Reading) -> None:
     """An error inside an answer that began well."""
-    reading.error = {"type": named(error.get("status")), "code": error.get("code"),
-                     "message": named(error.get("message")) or as_text(error)}
+    reading.error = {
+        "type": named(error.get("status")),
+        "code": error.get("code"),
+        "message": named(error.get("message")) or as_text(error),
+    }
 
 
 def take_step(step: dict[str, Any], key: Any, end: int, draft: Draft, reading: Reading) -> None:
@@ -204,8 +218,12 @@ def request_side(body: dict[str, Any], reading: Reading) -> None:
         reading.input.append(Message(role="system", parts=(Part(type="text", content=system),)))
     reading.input.extend(input_messages(body.get("input")))
     reading.tools = [
-        {"name": tool.get("name") or tool.get("type"), "description": tool.get("description"),
-         "parameters": tool.get("parameters"), "type": tool.get("type")}
+        {
+            "name": tool.get("name") or tool.get("type"),
+            "description": tool.get("description"),
+            "parameters": tool.get("parameters"),
+            "type": tool.get("type"),
+        }
         for tool in map(obj, array(body.get("tools")))
     ]
     reading.parameters = {**rest(body, NOT_PARAMETERS), **rest(obj(body.get("generation_config")), ())}

@@ -56,8 +56,11 @@ def request_side(body: dict[str, Any], reading: Reading) -> None:
         if isinstance(text, str) and text:
             reading.input.append(Message(role="user", parts=(Part(type="text", content=text),)))
     pictures = [body.get("inputImage"), body.get("image"), *array(body.get("images"))]
-    parts = tuple(link(item) if item.startswith("data:") else blob(item, None, "image") for item in pictures
-                  if isinstance(item, str) and item)
+    parts = tuple(
+        link(item) if item.startswith("data:") else blob(item, None, "image")
+        for item in pictures
+        if isinstance(item, str) and item
+    )
     if parts:
         reading.input.append(Message(role="user", parts=parts))
     reading.tools = plain_tools(body.get("tools"))
@@ -104,8 +107,9 @@ class Answer:
         for place, choice in enumerate(map(obj, array(data.get("choices")))):
             self.choice(choice, self.draft(choice, place), end)
         for call in map(obj, array(data.get("tool_calls"))):
-            self.draft(data).call(len(self.draft(data).blocks), end, name=call.get("name"),
-                                  arguments=call.get("parameters"))
+            self.draft(data).call(
+                len(self.draft(data).blocks), end, name=call.get("name"), arguments=call.get("parameters")
+            )
         self.media(data, end)
 
     def count(self, data: dict[str, Any]) -> None:
@@ -148,8 +152,14 @@ class Answer:
             index = call.get("index")
             key = index if isinstance(index, int) else place
             given = function.get("arguments")
-            draft.call(key, end, id=call.get("id"), name=function.get("name"),
-                       fragment=given, arguments=None if isinstance(given, str) else given)
+            draft.call(
+                key,
+                end,
+                id=call.get("id"),
+                name=function.get("name"),
+                fragment=given,
+                arguments=None if isinstance(given, str) else given,
+            )
         draft.finish_reason = self.reason(choice) or draft.finish_reason
 
     def media(self, data: dict[str, Any], end: int) -> None:
@@ -239,13 +249,26 @@ def read_events(events: list[Chunk], answer: Answer, reading: Reading) -> None:
 def other_usage(counts: dict[str, int], metrics: dict[str, Any], wire: Wire, reading: Reading) -> Usage | None:
     """Tokens that the body does not state as a usage object: metrics of the last chunk, headers, counts in the body."""
     if metrics:
-        found = {name: metrics.get(key) for name, key in (
-            ("input", "inputTokenCount"), ("output", "outputTokenCount"),
-            ("read", "cacheReadInputTokenCount"), ("write", "cacheWriteInputTokenCount"))}
+        found = {
+            name: metrics.get(key)
+            for name, key in (
+                ("input", "inputTokenCount"),
+                ("output", "outputTokenCount"),
+                ("read", "cacheReadInputTokenCount"),
+                ("write", "cacheWriteInputTokenCount"),
+            )
+        }
         reading.notes.append("usage from invocationMetrics")
     else:
-        found = {name: header_count(wire, key) for name, key in (
-            ("input", "input"), ("output", "output"), ("read", "cache-read-input"), ("write", "cache-write-input"))}
+        found = {
+            name: header_count(wire, key)
+            for name, key in (
+                ("input", "input"),
+                ("output", "output"),
+                ("read", "cache-read-input"),
+                ("write", "cache-write-input"),
+            )
+        }
         if not counts and any(value is not None for value in found.values()):
             reading.notes.append("usage from response headers")
     numbers = {name: count(value, reading, name) for name, value in found.items()}

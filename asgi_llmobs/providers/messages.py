@@ -54,6 +54,12 @@ def plain_tools(given: Any) -> list[dict[str, Any]]:
     for tool in map(obj, array(given)):
         function = obj(tool.get("function")) or tool
         parameters = function.get("parameters") or function.get("parameter_definitions")
-        tools.append({"name": function.get("name"), "description": function.get("description"),
-                      "parameters": parameters, "type": tool.get("type") or "function"})
+        tools.append(
+            {
+                "name": function.get("name"),
+                "description": function.get("description"),
+                "parameters": parameters,
+                "type": tool.get("type") or "function",
+            }
+        )
     return tools

@@ -31,8 +31,12 @@ def input_entry(entry: Any) -> Message:
         part = Part(type="tool_call_response", id=named(entry.get("tool_call_id")), content=result)
         return Message(role="tool", parts=(part,))
     if kind == "function.call":
-        part = Part(type="tool_call", id=named(entry.get("tool_call_id")), name=named(entry.get("name")),
-                    arguments=entry.get("arguments"))
+        part = Part(
+            type="tool_call",
+            id=named(entry.get("tool_call_id")),
+            name=named(entry.get("name")),
+            arguments=entry.get("arguments"),
+        )
         return Message(role="assistant", parts=(part,))
     role = "assistant" if kind == "message.output" else role_of(entry.get("role"))
     return Message(role=role, parts=tuple(input_parts(entry.get("content"))))
@@ -69,8 +73,14 @@ def take_entry(entry: dict[str, Any], key: Any, end: int, draft: Draft) -> None:
     elif kind.startswith("function.call"):
         arguments = entry.get("arguments")
         fragment = arguments if isinstance(arguments, str) else None
-        draft.call(key, end, id=entry.get("tool_call_id"), name=entry.get("name"), fragment=fragment,
-                   arguments=None if fragment is not None else arguments)
+        draft.call(
+            key,
+            end,
+            id=entry.get("tool_call_id"),
+            name=entry.get("name"),
+            fragment=fragment,
+            arguments=None if fragment is not None else arguments,
+        )
     elif kind in ("tool.execution", "tool.execution.started"):
         reading.server_tools.append(named(entry.get("name")) or kind)
 

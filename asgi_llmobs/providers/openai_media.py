@@ -242,9 +242,7 @@ def read_moderations(wire: Wire, reading: Reading) -> None:
     take_common(answer, reading)
     results = [obj(item) for item in array(answer.get("results"))]
     if results:
-        categories = {
-            name for item in results for name, hit in obj(item.get("categories")).items() if hit is True
-        }
+        categories = {name for item in results for name, hit in obj(item.get("categories")).items() if hit is True}
         reading.details["flagged"] = any(item.get("flagged") is True for item in results) or bool(categories)
         reading.details["categories"] = sorted(categories)
         reading.content_offset = len(wire.response_body)

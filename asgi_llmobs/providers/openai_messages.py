@@ -62,8 +62,13 @@ def input_part(item: Any) -> list[Part]:
 
 def media_part(item: dict[str, Any], kind: str) -> Part:
     """An image, audio, video or file part: an address, a file's id, or base64 by its size and hash."""
-    for key, modality in (("image_url", "image"), ("video_url", "video"), ("audio_url", "audio"),
-                          ("document_url", "file"), ("file_url", "file")):
+    for key, modality in (
+        ("image_url", "image"),
+        ("video_url", "video"),
+        ("audio_url", "audio"),
+        ("document_url", "file"),
+        ("file_url", "file"),
+    ):
         if item.get(key):
             return link(item[key] if isinstance(item[key], str) else obj(item[key]).get("url"), modality)
     audio = obj(item.get("input_audio") or item.get("audio"))
@@ -74,8 +79,11 @@ def media_part(item: dict[str, Any], kind: str) -> Part:
         data = string(file["file_data"])
         return link(data, "file") if data.startswith("data:") else blob(data, None, "file")
     if file.get("file_id") or audio.get("id"):
-        return Part(type="file", id=named(file.get("file_id")) or named(audio.get("id")),
-                    modality="image" if "image" in kind else "audio" if audio else "file")
+        return Part(
+            type="file",
+            id=named(file.get("file_id")) or named(audio.get("id")),
+            modality="image" if "image" in kind else "audio" if audio else "file",
+        )
     return Part(type=kind or "unknown", content=as_text(item.get("content")))
 
 
@@ -122,12 +130,14 @@ def tools_of(value: Any) -> list[dict[str, Any]]:
     for tool in map(obj, array(value)):
         kind = named(tool.get("type"))
         inner = obj(tool.get("function")) or obj(tool.get("custom")) or tool
-        tools.append({
-            "name": named(inner.get("name")) or named(tool.get("server_label")) or kind,
-            "description": inner.get("description"),
-            "parameters": inner.get("parameters", inner.get("input_schema", inner.get("format"))),
-            "type": kind or "function",
-        })
+        tools.append(
+            {
+                "name": named(inner.get("name")) or named(tool.get("server_label")) or kind,
+                "description": inner.get("description"),
+                "parameters": inner.get("parameters", inner.get("input_schema", inner.get("format"))),
+                "type": kind or "function",
+            }
+        )
     return tools
 
 

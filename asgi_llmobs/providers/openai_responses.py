@@ -114,8 +114,9 @@ def take_call(item: dict[str, Any], draft: Draft, end: int, name: str | None) ->
     arguments = next((item[field] for field in CALL_FIELDS if item.get(field) is not None), None)
     identity = named(item.get("call_id")) or named(item.get("id"))
     fragment = arguments if isinstance(arguments, str) else None
-    draft.call(object(), end, id=identity, name=name, fragment=fragment,
-               arguments=arguments if fragment is None else None)
+    draft.call(
+        object(), end, id=identity, name=name, fragment=fragment, arguments=arguments if fragment is None else None
+    )
 
 
 class Items:

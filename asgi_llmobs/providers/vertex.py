@@ -66,9 +66,7 @@ def take_prediction(prediction: Any, reading: Reading, size: int) -> None:
 
 def prediction_usage(answer: dict[str, Any], reading: Reading) -> Usage | None:
     """Tokens of a prediction: counted for each embedded text, or in the metadata of a text model."""
-    statistics = [
-        obj(obj(obj(item).get("embeddings")).get("statistics")) for item in array(answer.get("predictions"))
-    ]
+    statistics = [obj(obj(obj(item).get("embeddings")).get("statistics")) for item in array(answer.get("predictions"))]
     counted = plus(*(count(item.get("token_count"), reading, "token_count") for item in statistics))
     metadata = obj(obj(answer.get("metadata")).get("tokenMetadata"))
     prompt, output = (count(obj(metadata.get(name)).get("totalTokens"), reading, name) for name in COUNTS)

@@ -12,7 +12,16 @@ from asgi_llmobs.errors import FilterError
 from asgi_llmobs.store.values import BIGGEST, name
 
 __all__ = [
-    "COUNT_LIMIT", "MAX_LIMIT", "SLICE", "Cursor", "Listing", "Narrowed", "Ordered", "Page", "before", "is_true",
+    "COUNT_LIMIT",
+    "MAX_LIMIT",
+    "SLICE",
+    "Cursor",
+    "Listing",
+    "Narrowed",
+    "Ordered",
+    "Page",
+    "before",
+    "is_true",
     "page_of",
 ]
 
@@ -186,9 +195,7 @@ def inside(ordered: Ordered, edge: Any, newer: bool) -> ColumnElement[bool]:
     return and_(time >= edge[0], or_(time > edge[0], key >= edge[1]))
 
 
-def counted(
-    connection: Connection, ordered: Ordered, base: ColumnElement[bool], narrow: Narrowed
-) -> tuple[int, bool]:
+def counted(connection: Connection, ordered: Ordered, base: ColumnElement[bool], narrow: Narrowed) -> tuple[int, bool]:
     """How many rows the whole list has, counted up to the limit and over a bounded number of rows."""
     where = and_(base, narrow.where)
     edge = None

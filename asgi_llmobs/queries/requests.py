@@ -114,9 +114,7 @@ def row_of(row: Row[Any]) -> RequestRow:
     )
 
 
-def list_requests(
-    db: Database, flt: Filter, *, cursor: str | None = None, limit: int = 50
-) -> Listing[RequestRow]:
+def list_requests(db: Database, flt: Filter, *, cursor: str | None = None, limit: int = 50) -> Listing[RequestRow]:
     """The newest requests that *flt* means, a page at a time.
 
     Args:
@@ -142,9 +140,7 @@ def get_request(db: Database, id: str, *, project: str) -> RequestDetail | None:
     columns = spans.c
     with db.read() as connection:
         row = connection.execute(
-            select(spans).where(
-                columns.project == name(project), columns.id == name(id), columns.is_request == 1
-            )
+            select(spans).where(columns.project == name(project), columns.id == name(id), columns.is_request == 1)
         ).first()
         if row is None:
             return None

@@ -139,7 +139,9 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
     tries: list[list[Select[Any]]] = [
         [select(columns.key).where(base, column.is_not(None), any_of(column, values))]
         for values, column in (  # fmt: skip
-            (flt.trace, columns.trace_id), (flt.session, columns.session_id), (flt.user, columns.user_id)
+            (flt.trace, columns.trace_id),
+            (flt.session, columns.session_id),
+            (flt.user, columns.user_id),
         )
         if values
     ]
@@ -149,10 +151,12 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
         tries.append([select(columns.key).where(base, status_of(flt.status))])
     if flt.model and not any("*" in model for model in flt.model):
         models = [name(model) for model in flt.model]
-        tries.append([
-            select(columns.key).where(base, column.in_(models))
-            for column in (columns.request_model, columns.response_model)
-        ])
+        tries.append(
+            [
+                select(columns.key).where(base, column.in_(models))
+                for column in (columns.request_model, columns.response_model)
+            ]
+        )
     for queries in tries:
         keys: set[int] = set()
         for query in queries:
@@ -209,9 +213,7 @@ TRACES = Ordered(traces, traces.c.project, traces.c.start_ns, traces.c.trace_id,
 SESSIONS = Ordered(sessions, sessions.c.project, sessions.c.end_ns, sessions.c.session_id, true())
 
 
-def traces_page(
-    connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int
-) -> Page:
+def traces_page(connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int) -> Page:
     """A page of the traces with a request that *flt* means, with *columns* of ``llmobs_traces``."""
     return groups_page(
         connection, flt, TRACES, spans.c.trace_id, in_time(traces.c.start_ns, flt), columns, cursor=cursor, limit=limit

@@ -316,9 +316,10 @@ def insert_statement(dialect: str, table: Table, replace: bool = False) -> str:
         text = str(table.insert().compile(dialect=psycopg.dialect(paramstyle="format")))  # type: ignore[no-untyped-call]
     if replace:
         keys = [column.name for column in table.primary_key.columns]
-        changes = ", ".join(f'"{column.name}" = excluded."{column.name}"' for column in table.columns
-                            if column.name not in keys)
-        text += f' ON CONFLICT ({", ".join(quoted(keys))}) DO UPDATE SET {changes}'
+        changes = ", ".join(
+            f'"{column.name}" = excluded."{column.name}"' for column in table.columns if column.name not in keys
+        )
+        text += f" ON CONFLICT ({', '.join(quoted(keys))}) DO UPDATE SET {changes}"
     return text
 
 

@@ -36,7 +36,7 @@ def chat() -> list[Any]:
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0,
                                       "rejected_prediction_tokens": 0},
     }  # fmt: skip
-    call = {"id": "call_", "type": "function", "function": {"name": "get_weather", "arguments": "{\"location\":\""}}
+    call = {"id": "call_", "type": "function", "function": {"name": "get_weather", "arguments": '{"location":"'}}
     message = {"role": "assistant", "content": "The ", "tool_calls": [call], "refusal": None, "annotations": []}
     ends = {"service_tier": "default", "system_fingerprint": "fp_"}
     return [

@@ -146,7 +146,10 @@ def encode_request(request: Request, key: int) -> Rows:
         [attempt_row(key, attempt) for attempt in attempts] if worth_keeping(attempts) else [],
         property_rows(request.project, properties, start, key),
         searchable(
-            key, sent, got, request.outcome,
+            key,
+            sent,
+            got,
+            request.outcome,
             (body.content for body in (request.request_body, request.response_body) if body is not None),
         ),  # fmt: skip
     )
@@ -390,9 +393,7 @@ def preview(text: str | None) -> str | None:
     return bounded(line + " " if len(text) > PREVIEW_SCAN and len(line) <= PREVIEW else line, PREVIEW) or None
 
 
-def searchable(
-    key: int, sent: str | None, got: str | None, outcome: str, bodies: Iterable[bytes]
-) -> Searched | None:
+def searchable(key: int, sent: str | None, got: str | None, outcome: str, bodies: Iterable[bytes]) -> Searched | None:
     if outcome == Outcome.RUNNING or not (sent or got):
         return None
     return Searched(key, (sent or "")[:INDEXED], (got or "")[:INDEXED], b"".join(bodies))

@@ -147,21 +147,23 @@ class Totals:
         for session, share in shares.items():
             row = stored.get(session)
             new_traces = sum((session, trace) not in counted_before for trace in share.traces)
-            rows.append((
-                project,
-                session,
-                share.name or (row.name if row else None),
-                share.user_id or (row.user_id if row else None),
-                min(share.start_ns, row.start_ns) if row else share.start_ns,
-                max(share.end_ns, row.end_ns) if row else share.end_ns,
-                share.requests + (row.requests if row else 0),
-                new_traces + (row.traces if row else 0),
-                share.errors + (row.errors if row else 0),
-                integer(total([*share.cost, row.cost if row else None])),
-                share.unpriced + (row.unpriced if row else 0),
-                integer(total([*share.input_tokens, row.input_tokens if row else None])),
-                integer(total([*share.output_tokens, row.output_tokens if row else None])),
-            ))
+            rows.append(
+                (
+                    project,
+                    session,
+                    share.name or (row.name if row else None),
+                    share.user_id or (row.user_id if row else None),
+                    min(share.start_ns, row.start_ns) if row else share.start_ns,
+                    max(share.end_ns, row.end_ns) if row else share.end_ns,
+                    share.requests + (row.requests if row else 0),
+                    new_traces + (row.traces if row else 0),
+                    share.errors + (row.errors if row else 0),
+                    integer(total([*share.cost, row.cost if row else None])),
+                    share.unpriced + (row.unpriced if row else 0),
+                    integer(total([*share.input_tokens, row.input_tokens if row else None])),
+                    integer(total([*share.output_tokens, row.output_tokens if row else None])),
+                )
+            )
         insert(self.connection, _sessions, rows, replace=True)
 
 

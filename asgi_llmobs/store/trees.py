@@ -31,7 +31,16 @@ class Node:
     """A place in the tree; ``fact`` is ``None`` where it is virtual."""
 
     __slots__ = (
-        "children", "critical", "depth", "end_ns", "fact", "id", "note", "orphan", "parent", "start_ns",
+        "children",
+        "critical",
+        "depth",
+        "end_ns",
+        "fact",
+        "id",
+        "note",
+        "orphan",
+        "parent",
+        "start_ns",
     )
 
     def __init__(self, id: str, fact: Fact | None, start_ns: int) -> None:
@@ -181,7 +190,7 @@ def cut_cycles(nodes: Sequence[Node], missing: list[Node]) -> None:
             walk.append(node)
             node = node.parent
         if node is not None and id(node) in seen:
-            ring = walk[walk.index(node):]
+            ring = walk[walk.index(node) :]
             first = min(ring, key=order)
             first.parent = None
             missing.append(first)

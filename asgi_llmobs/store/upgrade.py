@@ -44,8 +44,11 @@ def upgrade(connection: Connection) -> None:
     if stored_version(connection) == SCHEMA_VERSION:
         return
     inspector = inspect(connection)
-    existing = {table: {column["name"] for column in inspector.get_columns(table)}
-                for table in metadata.tables if inspector.has_table(table)}
+    existing = {
+        table: {column["name"] for column in inspector.get_columns(table)}
+        for table in metadata.tables
+        if inspector.has_table(table)
+    }
     metadata.create_all(connection)
     quote = connection.dialect.identifier_preparer.quote
     for table, columns in existing.items():

@@ -20,8 +20,18 @@ else:
     from backports import zstd
 
 __all__ = [
-    "bounded", "clean", "dollars", "integer", "json_bytes", "name", "pack", "pack_beside", "picodollars", "unpack",
-    "unpack_beside", "unpack_json",
+    "bounded",
+    "clean",
+    "dollars",
+    "integer",
+    "json_bytes",
+    "name",
+    "pack",
+    "pack_beside",
+    "picodollars",
+    "unpack",
+    "unpack_beside",
+    "unpack_json",
 ]
 
 BIGGEST = 2**63 - 1

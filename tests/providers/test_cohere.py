@@ -5,19 +5,26 @@ import json
 import pytest
 
 HOST = "https://api.cohere.com"
-USAGE = {"billed_units": {"input_tokens": 60, "output_tokens": 27},
-         "tokens": {"input_tokens": 1496, "output_tokens": 56, "reasoning_tokens": 8, "image_tokens": 3},
-         "cached_tokens": 480}
+USAGE = {
+    "billed_units": {"input_tokens": 60, "output_tokens": 27},
+    "tokens": {"input_tokens": 1496, "output_tokens": 56, "reasoning_tokens": 8, "image_tokens": 3},
+    "cached_tokens": 480,
+}
 
 
 def test_chat_of_version_2(ask):
     """Text, thinking, calls; processed and billed tokens are kept apart."""
-    message = {"role": "assistant", "tool_plan": "I will look.",
-               "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hi"}],
-               "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]}
-    got = ask(HOST + "/v2/chat", {"model": "command-a-03-2025", "messages": [{"role": "user", "content": "Hello"}],
-                                  "temperature": 0.3},
-              {"id": "r", "message": message, "finish_reason": "TOOL_CALL", "usage": USAGE})
+    message = {
+        "role": "assistant",
+        "tool_plan": "I will look.",
+        "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hi"}],
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}],
+    }
+    got = ask(
+        HOST + "/v2/chat",
+        {"model": "command-a-03-2025", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0.3},
+        {"id": "r", "message": message, "finish_reason": "TOOL_CALL", "usage": USAGE},
+    )
     assert (got.provider, got.api, got.response_id) == ("cohere", "cohere.v2.chat", "r")
     assert (got.text, got.reasoning_text, got.finish_reasons) == ("Hi", "Hm.", ["TOOL_CALL"])
     assert got.tool_calls == [{"id": "c", "name": "f", "arguments": '{"a":1}'}]
@@ -29,6 +36,7 @@ def test_chat_of_version_2(ask):
 
 def test_stream_of_version_2(ask, sse):
     """Pieces of content and of calls are put together by index."""
+
     def event(kind, index=None, message=None, **more):
         delta = {} if message is None else {"delta": {"message": message}}
         data = {"type": kind, "index": index, **delta, **more}
@@ -40,11 +48,13 @@ def test_stream_of_version_2(ask, sse):
         event("content-start", 0, {"content": {"type": "thinking", "thinking": ""}}),
         event("content-delta", 0, {"content": {"thinking": "Hm."}}),
         event("content-start", 1, {"content": {"type": "text", "text": ""}}),
-        event("content-delta", 1, {"content": {"text": "Hel"}}), event("content-delta", 1, {"content": {"text": "lo"}}),
+        event("content-delta", 1, {"content": {"text": "Hel"}}),
+        event("content-delta", 1, {"content": {"text": "lo"}}),
         event("tool-call-start", 0, {"tool_calls": {"id": "c", "function": {"name": "f", "arguments": ""}}}),
         event("tool-call-delta", 0, {"tool_calls": {"function": {"arguments": '{"a":'}}}),
         event("tool-call-delta", 0, {"tool_calls": {"function": {"arguments": "1}"}}}),
-        event("message-end", delta={"finish_reason": "COMPLETE", "usage": USAGE}), ("", "[DONE]"),
+        event("message-end", delta={"finish_reason": "COMPLETE", "usage": USAGE}),
+        ("", "[DONE]"),
     )
     got = ask(HOST + "/v2/chat", {"model": "m", "messages": [], "stream": True}, body)
     assert (got.text, got.reasoning_text, got.finish_reasons, got.ended) == ("Hello", "Hm.", ["COMPLETE"], True)
@@ -52,10 +62,21 @@ def test_stream_of_version_2(ask, sse):
     assert got.response_id == "r" and got.usage and got.usage.total_tokens == 1552
 
 
-V1 = {"response_id": "r", "generation_id": "g", "text": "Hello", "finish_reason": "COMPLETE", "chat_history": [],
-      "tool_calls": [{"name": "f", "parameters": {"a": 1}}], "meta": {**USAGE, "warnings": ["deprecated"]}}
-V1_REQUEST = {"model": "command-r", "message": "Hello", "preamble": "Be brief.",
-              "chat_history": [{"role": "CHATBOT", "message": "Yes?"}]}
+V1 = {
+    "response_id": "r",
+    "generation_id": "g",
+    "text": "Hello",
+    "finish_reason": "COMPLETE",
+    "chat_history": [],
+    "tool_calls": [{"name": "f", "parameters": {"a": 1}}],
+    "meta": {**USAGE, "warnings": ["deprecated"]},
+}
+V1_REQUEST = {
+    "model": "command-r",
+    "message": "Hello",
+    "preamble": "Be brief.",
+    "chat_history": [{"role": "CHATBOT", "message": "Yes?"}],
+}
 
 
 def test_chat_of_version_1(ask):
@@ -64,7 +85,10 @@ def test_chat_of_version_1(ask):
     assert (got.api, got.text, got.response_id, got.finish_reasons) == ("cohere.v1.chat", "Hello", "g", ["COMPLETE"])
     assert got.tool_calls == [{"id": None, "name": "f", "arguments": {"a": 1}}] and got.notes == ["deprecated"]
     assert [(item.role, item.parts[0].content) for item in got.input] == [
-        ("system", "Be brief."), ("assistant", "Yes?"), ("user", "Hello")]
+        ("system", "Be brief."),
+        ("assistant", "Yes?"),
+        ("user", "Hello"),
+    ]
     assert got.usage and got.usage.billed_input == 60
 
 
@@ -89,10 +113,15 @@ def test_streams_of_version_1(ask, sse, ndjson):
 
 def test_generate(ask):
     """Several generations are several choices."""
-    got = ask("https://api.cohere.ai/v1/generate", {"model": "command", "prompt": "x", "num_generations": 2}, {
-        "id": "r", "generations": [{"text": "a", "finish_reason": "COMPLETE"},
-                                   {"text": "b", "finish_reason": "MAX_TOKENS"}],
-        "meta": {"billed_units": {"input_tokens": 5, "output_tokens": 57}}})
+    got = ask(
+        "https://api.cohere.ai/v1/generate",
+        {"model": "command", "prompt": "x", "num_generations": 2},
+        {
+            "id": "r",
+            "generations": [{"text": "a", "finish_reason": "COMPLETE"}, {"text": "b", "finish_reason": "MAX_TOKENS"}],
+            "meta": {"billed_units": {"input_tokens": 5, "output_tokens": 57}},
+        },
+    )
     assert (got.text, got.finish_reasons, got.operation) == ("a", ["COMPLETE", "MAX_TOKENS"], "text_completion")
     assert got.usage and (got.usage.input_tokens, got.usage.input_raw) == (5, None)
 
@@ -100,8 +129,11 @@ def test_generate(ask):
 @pytest.mark.parametrize("embeddings", [[[0.1, 0.2]], {"float": [[0.1, 0.2]]}])
 def test_embed(ask, embeddings):
     """Vectors of both shapes are measured, not kept."""
-    got = ask(HOST + "/v2/embed", {"model": "embed-v4.0", "texts": ["x"], "input_type": "search_query"},
-              {"id": "e", "embeddings": embeddings, "meta": {"billed_units": {"input_tokens": 2}}})
+    got = ask(
+        HOST + "/v2/embed",
+        {"model": "embed-v4.0", "texts": ["x"], "input_type": "search_query"},
+        {"id": "e", "embeddings": embeddings, "meta": {"billed_units": {"input_tokens": 2}}},
+    )
     assert (got.api, got.details["dimensions"], got.details["input_count"]) == ("cohere.embed", 2, 1)
     assert got.usage and (got.usage.input_tokens, got.usage.billed_input) == (2, 2) and "0.1" not in repr(got)
 
@@ -109,11 +141,28 @@ def test_embed(ask, embeddings):
 @pytest.mark.parametrize(
     ("url", "provider", "answer", "tokens", "units"),
     [
-        (HOST + "/v2/rerank", "cohere", {"id": "r", "results": [{"index": 0, "relevance_score": 0.5}],
-                                         "meta": {"billed_units": {"search_units": 1}}}, None, 1),
-        ("http://localhost:8000/v1/rerank", "unknown", {"model": "m", "results": [
-            {"index": 0, "relevance_score": 0.5, "document": {"text": "long"}}], "usage": {"total_tokens": 9}},
-         9, None),
+        (
+            HOST + "/v2/rerank",
+            "cohere",
+            {
+                "id": "r",
+                "results": [{"index": 0, "relevance_score": 0.5}],
+                "meta": {"billed_units": {"search_units": 1}},
+            },
+            None,
+            1,
+        ),
+        (
+            "http://localhost:8000/v1/rerank",
+            "unknown",
+            {
+                "model": "m",
+                "results": [{"index": 0, "relevance_score": 0.5, "document": {"text": "long"}}],
+                "usage": {"total_tokens": 9},
+            },
+            9,
+            None,
+        ),
     ],
 )
 def test_rerank(ask, url, provider, answer, tokens, units):

@@ -40,8 +40,11 @@ def test_workers_ai_embeddings(ask: Ask) -> None:
 
 def test_stored_prompt(ask: Ask) -> None:
     """Portkey's stored prompts name no model and no messages."""
-    reading = ask("https://api.portkey.ai/v1/prompts/pp-1/completions", {"variables": {"city": "Rome"}},
-                  {"model": "gpt-4.1", "choices": [{"message": {"content": "sunny"}}]})
+    reading = ask(
+        "https://api.portkey.ai/v1/prompts/pp-1/completions",
+        {"variables": {"city": "Rome"}},
+        {"model": "gpt-4.1", "choices": [{"message": {"content": "sunny"}}]},
+    )
 
     assert (reading.request_model, reading.response_model, reading.text) == (None, "gpt-4.1", "sunny")
     assert reading.parameters == {"variables": {"city": "Rome"}}

@@ -90,7 +90,7 @@ def test_json_of_hostile_strings() -> None:
     "body, size",
     [
         (b': ping\n\n: ping\n\n{"a":1}', 16),
-        (b': ping\r\n\r\n[1]', 10),
+        (b": ping\r\n\r\n[1]", 10),
         (b': ping\n\ndata: {"a":1}\n\n', 0),
         (b'{"a":1}', 0),
         (b": ping", 0),

@@ -129,6 +129,7 @@ def test_own_provider_without_hosts() -> None:
 
 def test_a_failing_dialect_gives_what_it_read() -> None:
     """A dialect that raises costs no more than what it had still to read."""
+
     def fail(wire: Wire, reading: Reading) -> None:
         reading.text = "so far"
         raise RuntimeError("a bug")

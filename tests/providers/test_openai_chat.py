@@ -40,7 +40,9 @@ def test_whole_answer(ask: Ask) -> None:
         "tool_choice": "auto",
     }
     usage = {
-        "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
         "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 1},
         "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0},
     }
@@ -49,15 +51,20 @@ def test_whole_answer(ask: Ask) -> None:
     assert (reading.request_model, reading.response_model, reading.response_id) == ("gpt-5", "gpt-5", "c1")
     assert (reading.text, reading.finish_reasons, reading.ended, reading.stream) == ("Hello", ["stop"], True, False)
     assert reading.usage == Usage(
-        input_tokens=10, output_tokens=5, cache_read=4, reasoning=2, audio_input=1, audio_output=0,
-        input_raw=10, output_raw=5, total_reported=15,
+        input_tokens=10,
+        output_tokens=5,
+        cache_read=4,
+        reasoning=2,
+        audio_input=1,
+        audio_output=0,
+        input_raw=10,
+        output_raw=5,
+        total_reported=15,
     )
     assert reading.usage_raw == usage
     assert (reading.service_tier, reading.user) == ("flex", "u-1")
     assert reading.parameters == {"temperature": 0.5, "seed": 7, "tool_choice": "auto"}
-    assert reading.tools == [
-        {"name": "f", "description": "d", "parameters": {"type": "object"}, "type": "function"}
-    ]
+    assert reading.tools == [{"name": "f", "description": "d", "parameters": {"type": "object"}, "type": "function"}]
     assert [message.role for message in reading.input] == ["system", "user"]
     assert reading.output == [
         Message(role="assistant", parts=(Part(type="text", content="Hello"),), finish_reason="stop")
@@ -67,8 +74,14 @@ def test_whole_answer(ask: Ask) -> None:
 def test_stream(ask: Ask, sse: Sse) -> None:
     """Pieces are put together; the first content is the first piece of text, not the role; usage may come last."""
     first, second = delta(role="assistant", content=""), delta(content="Hel")
-    body = sse(first, second, delta(content="lo"), delta(finish="stop"),
-               {"id": "c1", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}, "[DONE]")
+    body = sse(
+        first,
+        second,
+        delta(content="lo"),
+        delta(finish="stop"),
+        {"id": "c1", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+        "[DONE]",
+    )
     reading = ask(CHAT, {"model": "gpt-5", "stream": True}, body)
 
     assert (reading.text, reading.finish_reasons, reading.ended) == ("Hello", ["stop"], True)
@@ -92,19 +105,33 @@ def test_stream_without_usage_or_end(ask: Ask, sse: Sse) -> None:
         ({"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 8}, {"cache_read": 8}),  # DeepSeek
         ({"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": 8}, {"cache_read": 8}),  # Together, Moonshot
         (  # Databricks
-            {"prompt_tokens": 9, "completion_tokens": 1, "cache_read_input_tokens": 2,
-             "cache_creation_input_tokens": 3},
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 1,
+                "cache_read_input_tokens": 2,
+                "cache_creation_input_tokens": 3,
+            },
             {"cache_read": 2, "cache_write": 3},
         ),
         (  # OpenRouter
-            {"prompt_tokens": 9, "completion_tokens": 1, "cost": 0.25,
-             "prompt_tokens_details": {"cache_write_tokens": 4}, "completion_tokens_details": {"image_tokens": 1}},
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 1,
+                "cost": 0.25,
+                "prompt_tokens_details": {"cache_write_tokens": 4},
+                "completion_tokens_details": {"image_tokens": 1},
+            },
             {"cache_write": 4, "cost_usd": 0.25, "image_output": 1},
         ),
         ({"prompt_tokens": 1, "completion_tokens": 1, "cost": {"total_cost": 0.5}}, {"cost_usd": 0.5}),  # Perplexity
         (  # xAI: reasoning is in the total only, the price in ticks
-            {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115, "cost_in_usd_ticks": 25_000_000,
-             "completion_tokens_details": {"reasoning_tokens": 100}},
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "total_tokens": 115,
+                "cost_in_usd_ticks": 25_000_000,
+                "completion_tokens_details": {"reasoning_tokens": 100},
+            },
             {"output_tokens": 105, "output_raw": 5, "reasoning": 100, "cost_usd": 0.0025},
         ),
         ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}, {"output_tokens": 5}),  # nothing invented
@@ -141,23 +168,38 @@ def test_usage_places(ask: Ask, sse: Sse, chunk: dict[str, Any]) -> None:
         ({"content": "a", "reasoning_content": "r"}, "a", "r"),
         ({"content": "a", "reasoning": "r", "reasoning_content": "r"}, "a", "r"),
         ({"content": "a", "reasoning_details": [{"type": "reasoning.text", "text": "r"}]}, "a", "r"),
-        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "r"}]},
-                      {"type": "text", "text": "a"}]}, "a", "r"),
-        ({"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "r"}]},
-                      {"type": "text", "text": "a"}]}, "a", "r"),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "r"}]},
+                    {"type": "text", "text": "a"},
+                ]
+            },
+            "a",
+            "r",
+        ),
+        (
+            {
+                "content": [
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "r"}]},
+                    {"type": "text", "text": "a"},
+                ]
+            },
+            "a",
+            "r",
+        ),
         ({"content": {"answer": 1}}, '{"answer":1}', ""),
         ({"content": None, "audio": {"id": "au", "transcript": "a", "data": "UklGRg=="}}, "a", ""),
     ],
 )
-def test_places_of_text_and_reasoning(
-    ask: Ask, sse: Sse, message: dict[str, Any], text: str, reasoning: str
-) -> None:
+def test_places_of_text_and_reasoning(ask: Ask, sse: Sse, message: dict[str, Any], text: str, reasoning: str) -> None:
     """Text and reasoning are found wherever a service puts them, whole and streamed."""
     for body in (chat(message), sse(delta(**message), "[DONE]")):
         reading = ask(CHAT, {}, body)
         assert (reading.text, reading.reasoning_text) == (text, reasoning)
-        assert reading.content_offset == (len(body) - len("data: [DONE]\n\n") if isinstance(body, bytes)
-                                          else reading.content_offset)
+        assert reading.content_offset == (
+            len(body) - len("data: [DONE]\n\n") if isinstance(body, bytes) else reading.content_offset
+        )
         assert reading.content_offset is not None
 
 
@@ -236,8 +278,11 @@ def test_whole_tool_calls_without_ids(ask: Ask) -> None:
 
 def test_legacy_function_call_and_refusal(ask: Ask, sse: Sse) -> None:
     """The first form of function calls, and a refusal that streams in."""
-    called = ask(CHAT, {"functions": [{"name": "f", "parameters": {}}]},
-                 chat({"content": None, "function_call": {"name": "f", "arguments": "{}"}}))
+    called = ask(
+        CHAT,
+        {"functions": [{"name": "f", "parameters": {}}]},
+        chat({"content": None, "function_call": {"name": "f", "arguments": "{}"}}),
+    )
     refused = ask(CHAT, {}, sse(delta(refusal="I "), delta(refusal="can't"), delta(finish="stop")))
 
     assert called.tool_calls == [{"id": None, "name": "f", "arguments": "{}"}]
@@ -248,9 +293,16 @@ def test_legacy_function_call_and_refusal(ask: Ask, sse: Sse) -> None:
 
 def test_streamed_calls_without_ids(ask: Ask, sse: Sse) -> None:
     """Calls that come whole, with neither id nor index, are told apart by their names."""
-    reading = ask(CHAT, {}, sse(*fragments(
-        {"function": {"name": "f", "arguments": "{}"}}, {"function": {"name": "f", "arguments": '{"x":2}'}},
-    )))
+    reading = ask(
+        CHAT,
+        {},
+        sse(
+            *fragments(
+                {"function": {"name": "f", "arguments": "{}"}},
+                {"function": {"name": "f", "arguments": '{"x":2}'}},
+            )
+        ),
+    )
 
     assert [(call["name"], call["arguments"]) for call in reading.tool_calls] == [("f", "{}"), ("f", '{"x":2}')]
 
@@ -276,8 +328,17 @@ def test_several_choices(ask: Ask, sse: Sse) -> None:
     [
         ("error", {"error": {"message": "no tool", "type": "bad", "code": "tool_use_failed"}}),
         {"error": {"message": "no tool", "type": "bad", "code": "tool_use_failed"}},
-        {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "error",
-                                 "error": {"message": "no tool", "type": "bad", "code": "tool_use_failed"}}]},
+        {
+            "id": "c",
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {},
+                    "finish_reason": "error",
+                    "error": {"message": "no tool", "type": "bad", "code": "tool_use_failed"},
+                }
+            ],
+        },
     ],
 )
 def test_error_inside_a_stream(ask: Ask, sse: Sse, chunk: Any) -> None:
@@ -299,15 +360,22 @@ def test_input_parts(ask: Ask) -> None:
     ]
     messages = [
         {"role": "user", "content": content},
-        {"role": "assistant", "content": None, "reasoning_content": "hm",
-         "tool_calls": [{"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "hm",
+            "tool_calls": [{"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
         {"role": "tool", "tool_call_id": "t1", "content": [{"type": "text", "text": "42"}]},
     ]
     reading = ask(CHAT, {"messages": messages}, chat({"content": "ok"}))
 
     user, assistant, tool = reading.input
     assert [(part.type, part.modality, part.size) for part in user.parts] == [
-        ("text", None, None), ("uri", "image", None), ("blob", "image", 8), ("blob", "audio", 4),
+        ("text", None, None),
+        ("uri", "image", None),
+        ("blob", "image", 8),
+        ("blob", "audio", 4),
         ("file", "file", None),
     ]
     assert [(part.type, part.id) for part in assistant.parts] == [("reasoning", None), ("tool_call", "t1")]
@@ -318,9 +386,17 @@ def test_input_parts(ask: Ask) -> None:
 def test_text_completion(ask: Ask, sse: Sse) -> None:
     """Completions: prompts as text or token ids, choices with text."""
     url = "https://api.openai.com/v1/completions"
-    whole = ask(url, {"model": "m", "prompt": ["a", "b"]},
-                {"id": "x", "choices": [{"text": "1", "index": 0, "finish_reason": "length"},
-                                        {"text": "2", "index": 1, "finish_reason": "stop"}]})
+    whole = ask(
+        url,
+        {"model": "m", "prompt": ["a", "b"]},
+        {
+            "id": "x",
+            "choices": [
+                {"text": "1", "index": 0, "finish_reason": "length"},
+                {"text": "2", "index": 1, "finish_reason": "stop"},
+            ],
+        },
+    )
     stream = ask(url, {"prompt": [[1, 2, 3]]}, sse({"choices": [{"text": "a", "index": 0}]}, "[DONE]"))
 
     assert (whole.operation, whole.text, whole.finish_reasons) == ("text_completion", "1", ["length", "stop"])
@@ -351,8 +427,9 @@ def test_cloudflare_wrapping(ask: Ask, sse: Sse) -> None:
     result = {"response": "hi", "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
     whole = ask(url, {"messages": []}, {"result": result, "success": True, "errors": [], "messages": []})
     stream = ask(url, {}, sse({"response": "h"}, {"response": "i"}, "[DONE]"))
-    failed = ask(url, {}, {"result": None, "success": False, "errors": [{"code": 5007, "message": "No such model"}]},
-                 status=400)
+    failed = ask(
+        url, {}, {"result": None, "success": False, "errors": [{"code": 5007, "message": "No such model"}]}, status=400
+    )
 
     assert (whole.text, whole.usage and whole.usage.output_tokens) == ("hi", 2)
     assert stream.text == "hi"
@@ -369,12 +446,16 @@ def test_writer_streams_values(ask: Ask, sse: Sse) -> None:
 def test_snowflake_inference(ask: Ask, sse: Sse) -> None:
     """Snowflake's own format streams a tool call as deltas of type tool_use."""
     url = "https://a.snowflakecomputing.com/api/v2/cortex/inference:complete"
-    reading = ask(url, {"model": "claude"}, sse(
-        {"choices": [{"delta": {"type": "text", "content": "Let me see", "text": "Let me see"}}]},
-        {"choices": [{"delta": {"type": "tool_use", "tool_use_id": "t", "name": "f"}}]},
-        {"choices": [{"delta": {"type": "tool_use", "input": '{"x":'}}]},
-        {"choices": [{"delta": {"type": "tool_use", "input": "1}"}}], "usage": {"prompt_tokens": 1}},
-    ))
+    reading = ask(
+        url,
+        {"model": "claude"},
+        sse(
+            {"choices": [{"delta": {"type": "text", "content": "Let me see", "text": "Let me see"}}]},
+            {"choices": [{"delta": {"type": "tool_use", "tool_use_id": "t", "name": "f"}}]},
+            {"choices": [{"delta": {"type": "tool_use", "input": '{"x":'}}]},
+            {"choices": [{"delta": {"type": "tool_use", "input": "1}"}}], "usage": {"prompt_tokens": 1}},
+        ),
+    )
 
     assert reading.text == "Let me see"
     assert reading.tool_calls == [{"id": "t", "name": "f", "arguments": '{"x":1}'}]

@@ -24,10 +24,16 @@ def form(**fields: str) -> bytes:
 def test_embeddings(ask: Ask) -> None:
     """How many texts, how many numbers; never the numbers."""
     usage = {"prompt_tokens": 8, "total_tokens": 8}
-    floats = ask(API + "/embeddings", {"model": "m", "input": ["a", "b"], "dimensions": 3},
-                 {"model": "m-1", "data": [{"embedding": [0.125, 0.5, 0.25]}] * 2, "usage": usage})
-    packed = ask(API + "/embeddings", {"model": "m", "input": [1, 2, 3], "encoding_format": "base64"},
-                 {"data": [{"embedding": base64.b64encode(bytes(4 * 1536)).decode()}], "usage": usage})
+    floats = ask(
+        API + "/embeddings",
+        {"model": "m", "input": ["a", "b"], "dimensions": 3},
+        {"model": "m-1", "data": [{"embedding": [0.125, 0.5, 0.25]}] * 2, "usage": usage},
+    )
+    packed = ask(
+        API + "/embeddings",
+        {"model": "m", "input": [1, 2, 3], "encoding_format": "base64"},
+        {"data": [{"embedding": base64.b64encode(bytes(4 * 1536)).decode()}], "usage": usage},
+    )
 
     assert floats.details == {"input_count": 2, "vectors": 2, "dimensions": 3}
     assert floats.usage == Usage(input_tokens=8, input_raw=8, total_reported=8)
@@ -41,16 +47,30 @@ def test_embeddings(ask: Ask) -> None:
 
 def test_images(ask: Ask, sse: Sse) -> None:
     """Images are kept by address, or by size and hash; tokens by kind."""
-    usage = {"input_tokens": 50, "output_tokens": 1056, "total_tokens": 1106,
-             "input_tokens_details": {"text_tokens": 10, "image_tokens": 40}}
-    address = ask(API + "/images/generations", {"prompt": "a cat", "size": "256x256"},
-                  {"data": [{"url": "https://x.example/i.png", "revised_prompt": "a white cat"}]})
-    data = ask(API + "/images/generations", {"prompt": "a cat", "output_format": "webp"},
-               {"data": [{"b64_json": PNG}], "usage": usage})
-    stream = ask(API + "/images/generations", {"stream": True}, sse(
-        {"type": "image_generation.partial_image", "b64_json": PNG, "partial_image_index": 0},
-        {"type": "image_generation.completed", "b64_json": PNG, "usage": usage},
-    ))
+    usage = {
+        "input_tokens": 50,
+        "output_tokens": 1056,
+        "total_tokens": 1106,
+        "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+    }
+    address = ask(
+        API + "/images/generations",
+        {"prompt": "a cat", "size": "256x256"},
+        {"data": [{"url": "https://x.example/i.png", "revised_prompt": "a white cat"}]},
+    )
+    data = ask(
+        API + "/images/generations",
+        {"prompt": "a cat", "output_format": "webp"},
+        {"data": [{"b64_json": PNG}], "usage": usage},
+    )
+    stream = ask(
+        API + "/images/generations",
+        {"stream": True},
+        sse(
+            {"type": "image_generation.partial_image", "b64_json": PNG, "partial_image_index": 0},
+            {"type": "image_generation.completed", "b64_json": PNG, "usage": usage},
+        ),
+    )
 
     assert address.output[0].parts[0].uri == "https://x.example/i.png"
     assert address.details == {"images": 1, "revised_prompts": ["a white cat"]}
@@ -66,8 +86,12 @@ def test_images(ask: Ask, sse: Sse) -> None:
 
 def test_image_edit_upload(ask: Ask) -> None:
     """Of an upload name, type and size are kept."""
-    reading = ask(API + "/images/edits", form(model="gpt-image-1", prompt="a hat", n="2"), {"data": []},
-                  request_headers={"content-type": FORM})
+    reading = ask(
+        API + "/images/edits",
+        form(model="gpt-image-1", prompt="a hat", n="2"),
+        {"data": []},
+        request_headers={"content-type": FORM},
+    )
 
     assert (reading.request_model, reading.parameters) == ("gpt-image-1", {"n": "2"})
     prompt, upload = reading.input
@@ -80,12 +104,20 @@ def test_image_edit_upload(ask: Ask) -> None:
 def test_speech(ask: Ask, sse: Sse) -> None:
     """Speech is kept by size and hash, whole or as events."""
     sound = b"\xff\xf3\xc4 sound"
-    whole = ask(API + "/audio/speech", {"model": "tts-1", "input": "Hello", "voice": "alloy"}, sound,
-                headers={"content-type": "audio/mpeg"})
-    stream = ask(API + "/audio/speech", {"input": "Hello"}, sse(
-        {"type": "speech.audio.delta", "audio": "AAAA"},
-        {"type": "speech.audio.done", "usage": {"input_tokens": 3, "output_tokens": 9, "total_tokens": 12}},
-    ))
+    whole = ask(
+        API + "/audio/speech",
+        {"model": "tts-1", "input": "Hello", "voice": "alloy"},
+        sound,
+        headers={"content-type": "audio/mpeg"},
+    )
+    stream = ask(
+        API + "/audio/speech",
+        {"input": "Hello"},
+        sse(
+            {"type": "speech.audio.delta", "audio": "AAAA"},
+            {"type": "speech.audio.done", "usage": {"input_tokens": 3, "output_tokens": 9, "total_tokens": 12}},
+        ),
+    )
     failed = ask(API + "/audio/speech", {}, {"error": {"message": "no voice", "type": "t", "code": None}}, status=400)
 
     assert (whole.framing, whole.details) == ("binary", {"characters": 5, "media_size": 9, "media_type": "audio/mpeg"})
@@ -99,19 +131,35 @@ def test_speech(ask: Ask, sse: Sse) -> None:
 def test_transcription(ask: Ask, sse: Sse) -> None:
     """Transcripts as JSON, text, subtitles and events; usage as tokens or as seconds."""
     url, headers = API + "/audio/transcriptions", {"content-type": FORM}
-    usage = {"type": "tokens", "input_tokens": 14, "output_tokens": 4, "total_tokens": 18,
-             "input_token_details": {"text_tokens": 4, "audio_tokens": 10}}
+    usage = {
+        "type": "tokens",
+        "input_tokens": 14,
+        "output_tokens": 4,
+        "total_tokens": 18,
+        "input_token_details": {"text_tokens": 4, "audio_tokens": 10},
+    }
     tokens = ask(url, form(model="gpt-4o-transcribe"), {"text": "hi", "usage": usage}, request_headers=headers)
-    seconds = ask(url, form(model="whisper-1"), {"text": "hi", "usage": {"type": "duration", "seconds": 9}},
-                  request_headers=headers)
-    verbose = ask(url, form(), {"text": "hi", "language": "english", "duration": 8.5, "segments": []},
-                  request_headers=headers)
+    seconds = ask(
+        url,
+        form(model="whisper-1"),
+        {"text": "hi", "usage": {"type": "duration", "seconds": 9}},
+        request_headers=headers,
+    )
+    verbose = ask(
+        url, form(), {"text": "hi", "language": "english", "duration": 8.5, "segments": []}, request_headers=headers
+    )
     plain = ask(url, form(response_format="text"), "hi\n", request_headers=headers)
     first = {"type": "transcript.text.delta", "delta": "h"}
-    stream = ask(url, form(stream="true"), sse(
-        first, {"type": "transcript.text.delta", "delta": "i"},
-        {"type": "transcript.text.done", "text": "hi", "usage": {"type": "tokens", "output_tokens": 4}},
-    ), request_headers=headers)
+    stream = ask(
+        url,
+        form(stream="true"),
+        sse(
+            first,
+            {"type": "transcript.text.delta", "delta": "i"},
+            {"type": "transcript.text.done", "text": "hi", "usage": {"type": "tokens", "output_tokens": 4}},
+        ),
+        request_headers=headers,
+    )
 
     assert [reading.text.strip() for reading in (tokens, seconds, verbose, plain, stream)] == ["hi"] * 5
     assert tokens.usage is not None
@@ -132,8 +180,9 @@ def test_translation(ask: Ask) -> None:
 def test_moderations(ask: Ask) -> None:
     """Which categories were flagged, over all inputs."""
     results = [{"flagged": False, "categories": {"hate": False}}, {"flagged": True, "categories": {"violence": True}}]
-    reading = ask(API + "/moderations", {"model": "m", "input": ["a", "b"]},
-                  {"id": "modr-1", "model": "m-1", "results": results})
+    reading = ask(
+        API + "/moderations", {"model": "m", "input": ["a", "b"]}, {"id": "modr-1", "model": "m-1", "results": results}
+    )
 
     assert reading.details == {"input_count": 2, "flagged": True, "categories": ["violence"]}
     assert (reading.response_id, reading.usage) == ("modr-1", None)

@@ -29,15 +29,28 @@ CUSTOM = {"type": "custom_tool_call", "call_id": "call_2", "name": "sh", "input"
 def test_whole_response(ask: Ask) -> None:
     """Text, reasoning, calls, server tools, usage and status of a response."""
     usage = {
-        "input_tokens": 20, "output_tokens": 9, "total_tokens": 29,
-        "input_tokens_details": {"cached_tokens": 5}, "output_tokens_details": {"reasoning_tokens": 4},
+        "input_tokens": 20,
+        "output_tokens": 9,
+        "total_tokens": 29,
+        "input_tokens_details": {"cached_tokens": 5},
+        "output_tokens_details": {"reasoning_tokens": 4},
     }
     answer = response(
-        REASONING, {"type": "web_search_call", "status": "completed"}, message("Hi"), CALL, CUSTOM,
-        usage=usage, service_tier="priority",
+        REASONING,
+        {"type": "web_search_call", "status": "completed"},
+        message("Hi"),
+        CALL,
+        CUSTOM,
+        usage=usage,
+        service_tier="priority",
     )
-    request = {"model": "gpt-5", "instructions": "Be brief.", "input": "Hello", "reasoning": {"effort": "low"},
-               "tools": [{"type": "function", "name": "f", "parameters": {}}, {"type": "web_search"}]}
+    request = {
+        "model": "gpt-5",
+        "instructions": "Be brief.",
+        "input": "Hello",
+        "reasoning": {"effort": "low"},
+        "tools": [{"type": "function", "name": "f", "parameters": {}}, {"type": "web_search"}],
+    }
     reading = ask(URL, request, answer)
 
     assert (reading.response_id, reading.response_model, reading.finish_reasons) == ("r1", "gpt-5", ["completed"])
@@ -70,18 +83,23 @@ def test_stream_with_a_whole_response_at_its_end(ask: Ask, sse: Sse) -> None:
 
 def test_stream_that_breaks_off(ask: Ask, sse: Sse) -> None:
     """Without its last event a stream is put together from the pieces: text, reasoning, refusal and arguments."""
-    reading = ask(URL, {}, sse(
-        {"type": "response.created", "response": response(status="in_progress")},
-        {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 0, "delta": "h"},
-        {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 0, "delta": "m"},
-        {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "a"},
-        {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "b"},
-        {"type": "response.refusal.delta", "output_index": 2, "content_index": 0, "delta": "no"},
-        {"type": "response.output_item.added", "output_index": 3, "item": {**CALL, "arguments": ""}},
-        {"type": "response.function_call_arguments.delta", "output_index": 3, "delta": '{"x"'},
-        {"type": "response.function_call_arguments.delta", "output_index": 3, "delta": ":1"},
-        {"type": "response.output_item.done", "output_index": 4, "item": CUSTOM},
-    ), complete=False)
+    reading = ask(
+        URL,
+        {},
+        sse(
+            {"type": "response.created", "response": response(status="in_progress")},
+            {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 0, "delta": "h"},
+            {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 0, "delta": "m"},
+            {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "a"},
+            {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "b"},
+            {"type": "response.refusal.delta", "output_index": 2, "content_index": 0, "delta": "no"},
+            {"type": "response.output_item.added", "output_index": 3, "item": {**CALL, "arguments": ""}},
+            {"type": "response.function_call_arguments.delta", "output_index": 3, "delta": '{"x"'},
+            {"type": "response.function_call_arguments.delta", "output_index": 3, "delta": ":1"},
+            {"type": "response.output_item.done", "output_index": 4, "item": CUSTOM},
+        ),
+        complete=False,
+    )
 
     assert (reading.text, reading.reasoning_text, reading.refusal) == ("ab", "hm", "no")
     assert [call["arguments"] for call in reading.tool_calls] == ['{"x":1', "ls"]
@@ -119,10 +137,17 @@ def test_who_runs_a_tool(ask: Ask) -> None:
     """Shell and computer calls are the app's to run, unless the answer holds their output already."""
     local = {"type": "local_shell_call", "call_id": "c1", "action": {"command": ["ls"]}}
     hosted = {"type": "shell_call", "call_id": "c2", "action": {"commands": ["ls"]}}
-    reading = ask(URL, {}, response(
-        local, hosted, {"type": "shell_call_output", "call_id": "c2", "output": []}, {"type": "mcp_call", "name": "f"},
-        {"type": "image_generation_call", "result": "iVBORw0KGgo=", "output_format": "webp"},
-    ))
+    reading = ask(
+        URL,
+        {},
+        response(
+            local,
+            hosted,
+            {"type": "shell_call_output", "call_id": "c2", "output": []},
+            {"type": "mcp_call", "name": "f"},
+            {"type": "image_generation_call", "result": "iVBORw0KGgo=", "output_format": "webp"},
+        ),
+    )
 
     assert reading.tool_calls == [{"id": "c1", "name": "local_shell_call", "arguments": {"command": ["ls"]}}]
     assert reading.server_tools == ["shell_call", "mcp_call", "image_generation_call"]
@@ -134,9 +159,14 @@ def test_input_items(ask: Ask) -> None:
     """Messages, earlier calls with their results, reasoning, images and references of a request."""
     items = [
         {"role": "developer", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "input_text", "text": "look"},
-                                     {"type": "input_image", "image_url": "https://x.example/a.png"},
-                                     {"type": "input_file", "file_id": "file-1"}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "look"},
+                {"type": "input_image", "image_url": "https://x.example/a.png"},
+                {"type": "input_file", "file_id": "file-1"},
+            ],
+        },
         REASONING,
         CALL,
         {"type": "function_call_output", "call_id": "call_1", "output": "42"},
@@ -152,7 +182,10 @@ def test_input_items(ask: Ask) -> None:
 
 def test_token_count(ask: Ask) -> None:
     """A count of tokens is a detail, no usage."""
-    reading = ask(URL + "/input_tokens", {"model": "gpt-5", "input": "hi"},
-                  {"object": "response.input_tokens", "input_tokens": 15})
+    reading = ask(
+        URL + "/input_tokens",
+        {"model": "gpt-5", "input": "hi"},
+        {"object": "response.input_tokens", "input_tokens": 15},
+    )
 
     assert (reading.operation, reading.usage, reading.details["token_count"]) == ("count_tokens", None, 15)

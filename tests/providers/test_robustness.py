@@ -12,15 +12,17 @@ from asgi_llmobs.providers import ANY_HOST, GENERIC, PROVIDERS, Match, Wire, mat
 from asgi_llmobs.providers.base import Dialect
 
 UNREAD = "this exchange could not be read in full"
-DIALECTS: tuple[Dialect, ...] = tuple({
-    (dialect.api, dialect.read): dialect
-    for dialect in [
-        GENERIC.dialect,
-        *(route.dialect for provider in PROVIDERS for route in provider.routes),
-        *(route.dialect for route in ANY_HOST),
-    ]
-    if dialect is not None
-}.values())
+DIALECTS: tuple[Dialect, ...] = tuple(
+    {
+        (dialect.api, dialect.read): dialect
+        for dialect in [
+            GENERIC.dialect,
+            *(route.dialect for provider in PROVIDERS for route in provider.routes),
+            *(route.dialect for route in ANY_HOST),
+        ]
+        if dialect is not None
+    }.values()
+)
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 # every name that any dialect asks for, so that random objects reach the deep places
@@ -50,10 +52,18 @@ VALUES = st.recursive(
 )
 OBJECTS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=10)
 STATUSES = st.sampled_from([200, 200, 200, 204, 400, 401, 429, 500, None])
-TYPES = st.sampled_from([
-    "application/json", "text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream", "audio/mpeg",
-    "multipart/form-data; boundary=x", "text/html", "",
-])
+TYPES = st.sampled_from(
+    [
+        "application/json",
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/vnd.amazon.eventstream",
+        "audio/mpeg",
+        "multipart/form-data; boundary=x",
+        "text/html",
+        "",
+    ]
+)
 
 
 def read_by_all(request: bytes, answer: bytes, status: int | None, kind: str) -> None:
@@ -131,23 +141,32 @@ def test_hostile_bodies(body: bytes) -> None:
 
 
 STREAMS = {
-    "openai.chat": ("/v1/chat/completions", [
-        {"id": "c1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Grüße"}}]},
-        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f"}}]}}]},
-        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}},
-    ]),
-    "openai.responses": ("/v1/responses", [
-        {"type": "response.created", "response": {"id": "r1", "output": []}},
-        {"type": "response.output_text.delta", "output_index": 0, "delta": "Grüße"},
-        {"type": "response.completed", "response": {"id": "r1", "status": "completed", "output": []}},
-    ]),
-    "anthropic.messages": ("/v1/messages", [
-        {"type": "message_start", "message": {"id": "m1", "usage": {"input_tokens": 1}}},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Grüße"}},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
-        {"type": "message_stop"},
-    ]),
+    "openai.chat": (
+        "/v1/chat/completions",
+        [
+            {"id": "c1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Grüße"}}]},
+            {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f"}}]}}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}},
+        ],
+    ),
+    "openai.responses": (
+        "/v1/responses",
+        [
+            {"type": "response.created", "response": {"id": "r1", "output": []}},
+            {"type": "response.output_text.delta", "output_index": 0, "delta": "Grüße"},
+            {"type": "response.completed", "response": {"id": "r1", "status": "completed", "output": []}},
+        ],
+    ),
+    "anthropic.messages": (
+        "/v1/messages",
+        [
+            {"type": "message_start", "message": {"id": "m1", "usage": {"input_tokens": 1}}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Grüße"}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+            {"type": "message_stop"},
+        ],
+    ),
 }
 
 
@@ -159,8 +178,9 @@ def test_cut_at_every_byte(path: str, events: list[dict[str, Any]]) -> None:
     assert found is not None
 
     for end in range(len(body)):
-        wire = Wire(path=path, response_headers={"content-type": "text/event-stream"}, response_body=body[:end],
-                    complete=False)
+        wire = Wire(
+            path=path, response_headers={"content-type": "text/event-stream"}, response_body=body[:end], complete=False
+        )
         reading = read(wire, found)
         assert reading.warnings == []
         assert "Grüße".startswith(reading.text)

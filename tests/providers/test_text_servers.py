@@ -7,8 +7,13 @@ DETAILS = {"finish_reason": "eos_token", "generated_tokens": 3, "input_length": 
 
 
 def token(text, special=False, **more):
-    return {"index": 1, "token": {"id": 1, "text": text, "logprob": -1, "special": special},
-            "generated_text": None, "details": None, **more}
+    return {
+        "index": 1,
+        "token": {"id": 1, "text": text, "logprob": -1, "special": special},
+        "generated_text": None,
+        "details": None,
+        **more,
+    }
 
 
 def test_a_stream_of_tokens(ask, sse):
@@ -25,8 +30,12 @@ def test_a_stream_of_tokens(ask, sse):
 
 def test_a_whole_text(ask):
     """A list of one text, whose counts may stand in headers."""
-    got = ask("https://api-inference.huggingface.co/models/org/gpt2", {"inputs": "x"}, [{"generated_text": "Hello"}],
-              headers={"x-prompt-tokens": "4", "x-generated-tokens": "2"})
+    got = ask(
+        "https://api-inference.huggingface.co/models/org/gpt2",
+        {"inputs": "x"},
+        [{"generated_text": "Hello"}],
+        headers={"x-prompt-tokens": "4", "x-generated-tokens": "2"},
+    )
     assert (got.provider, got.request_model, got.text, got.ended) == ("huggingface", "org/gpt2", "Hello", True)
     assert got.usage and got.usage.total_tokens == 6
     got = ask("https://api-inference.huggingface.co/models/org/minilm", {"inputs": ["x"]}, [[0.1, 0.2]])
@@ -45,12 +54,17 @@ def test_aleph_alpha(ask, sse, stream):
     counts = {"num_tokens_prompt_total": 4, "num_tokens_generated": 2}
     completion = {"completion": "Hello", "finish_reason": "maximum_tokens"}
     whole = {"model_version": "v1", "completions": [completion], **counts}
-    pieces = sse({"type": "stream_chunk", "index": 0, "completion": "Hel"},
-                 {"type": "stream_chunk", "index": 0, "completion": "lo"},
-                 {"type": "stream_summary", "index": 0, "model_version": "v1", "finish_reason": "maximum_tokens"},
-                 {"type": "completion_summary", **counts})
-    request = {"model": "luminous", "prompt": [{"type": "text", "data": "x"}, {"type": "image", "data": "aGVsbG8="}],
-               "maximum_tokens": 2}
+    pieces = sse(
+        {"type": "stream_chunk", "index": 0, "completion": "Hel"},
+        {"type": "stream_chunk", "index": 0, "completion": "lo"},
+        {"type": "stream_summary", "index": 0, "model_version": "v1", "finish_reason": "maximum_tokens"},
+        {"type": "completion_summary", **counts},
+    )
+    request = {
+        "model": "luminous",
+        "prompt": [{"type": "text", "data": "x"}, {"type": "image", "data": "aGVsbG8="}],
+        "maximum_tokens": 2,
+    }
     got = ask("https://api.aleph-alpha.com/complete", request, pieces if stream else whole)
     assert (got.provider, got.api, got.text) == ("aleph_alpha", "aleph_alpha.complete", "Hello")
     assert (got.response_model, got.finish_reasons, got.ended) == ("v1", ["maximum_tokens"], True)
@@ -58,18 +72,24 @@ def test_aleph_alpha(ask, sse, stream):
     assert [part.type for part in got.input[0].parts] == ["text", "blob"]
 
 
-@pytest.mark.parametrize(("url", "provider", "api"), [
-    ("https://x.services.ai.azure.com/anthropic/v1/messages", "azure", "anthropic.messages"),
-    ("https://api.voyageai.com/v1/rerank", "voyage", "cohere.rerank"),
-    ("https://api.jina.ai/v1/rerank", "jina", "cohere.rerank"),
-    ("http://tei:8080/rerank", "unknown", "cohere.rerank"),
-    ("https://generativelanguage.googleapis.com/v1beta/openai/embeddings", "google", "openai.embeddings"),
-    ("https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/openapi/chat/completions",
-     "vertexai", "openai.chat"),
-    ("https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1/chat/completions", "aws_bedrock", "openai.chat"),
-    ("https://api.cohere.ai/compatibility/v1/chat/completions", "cohere", "openai.chat"),
-    ("http://localhost:11434/v1/embeddings", "ollama", "openai.embeddings"),
-])
+@pytest.mark.parametrize(
+    ("url", "provider", "api"),
+    [
+        ("https://x.services.ai.azure.com/anthropic/v1/messages", "azure", "anthropic.messages"),
+        ("https://api.voyageai.com/v1/rerank", "voyage", "cohere.rerank"),
+        ("https://api.jina.ai/v1/rerank", "jina", "cohere.rerank"),
+        ("http://tei:8080/rerank", "unknown", "cohere.rerank"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai/embeddings", "google", "openai.embeddings"),
+        (
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/openapi/chat/completions",
+            "vertexai",
+            "openai.chat",
+        ),
+        ("https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1/chat/completions", "aws_bedrock", "openai.chat"),
+        ("https://api.cohere.ai/compatibility/v1/chat/completions", "cohere", "openai.chat"),
+        ("http://localhost:11434/v1/embeddings", "ollama", "openai.embeddings"),
+    ],
+)
 def test_dialects_on_the_hosts_of_others(ask, url, provider, api):
     """A host that is known keeps its name, whichever dialect it speaks on a path."""
     got = ask(url, {"model": "m"}, {})

@@ -1,6 +1,5 @@
 """One request in full, its neighbours, and finding it by any of its ids."""
 
-
 import pytest
 
 from asgi_llmobs.queries.requests import find_request, get_request

@@ -56,9 +56,7 @@ def test_request_that_moves_to_another_session(database: Database) -> None:
 def test_paths_make_a_tree(database: Database) -> None:
     """Folders with their requests and rolled-up totals; those never sent are virtual."""
     sent = ["/analyze", "/analyze/summary", "/a/b/c", "/analyze/summary"]
-    found = session(
-        database, *(request(session_path=path, start_ns=START + place) for place, path in enumerate(sent))
-    )
+    found = session(database, *(request(session_path=path, start_ns=START + place) for place, path in enumerate(sent)))
 
     assert [(one.path, one.depth, one.virtual, one.request_count, len(one.request_ids)) for one in found.paths] == [
         ("/", 0, True, 4, 0),

@@ -18,10 +18,7 @@ PERIODS = ("24h", "7d")
 def load(view: View) -> dict[str, Any]:
     """Totals of the last day, week and of all; rows only for those who may see rows."""
     ever = totals(view.database, Filter(project=view.project))
-    periods = [
-        {"period": period, "totals": totals(view.database, since(view, period))}
-        for period in PERIODS
-    ]
+    periods = [{"period": period, "totals": totals(view.database, since(view, period))} for period in PERIODS]
     return {
         "periods": [*periods, {"period": None, "totals": ever}],
         "newest": newest(view, Filter(project=view.project), NEWEST),

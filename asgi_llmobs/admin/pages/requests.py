@@ -64,10 +64,17 @@ def download(part: str) -> Any:
 
 
 ROUTES = (
-    Page(slug="requests", title="Requests", template="pages/requests.html", load=load_list,
-         permission=Permission.VIEW, nav=True),
-    Page(slug="requests/{id}", title="Request", template="pages/request.html", load=load_one,
-         permission=Permission.VIEW),
+    Page(
+        slug="requests",
+        title="Requests",
+        template="pages/requests.html",
+        load=load_list,
+        permission=Permission.VIEW,
+        nav=True,
+    ),
+    Page(
+        slug="requests/{id}", title="Request", template="pages/request.html", load=load_one, permission=Permission.VIEW
+    ),
     Download(slug="requests/{id}/request-body", load=download("request"), permission=Permission.READ),
     Download(slug="requests/{id}/response-body", load=download("response"), permission=Permission.READ),
 )

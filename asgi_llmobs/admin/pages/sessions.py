@@ -83,8 +83,15 @@ def turns_of(view: View, row: RequestRow, seen: set[str]) -> tuple[list[Turn], i
 
 
 ROUTES = (
-    Page(slug="sessions", title="Sessions", template="pages/sessions.html", load=load_list,
-         permission=Permission.VIEW, nav=True),
-    Page(slug="sessions/{id}", title="Session", template="pages/session.html", load=load_one,
-         permission=Permission.VIEW),
+    Page(
+        slug="sessions",
+        title="Sessions",
+        template="pages/sessions.html",
+        load=load_list,
+        permission=Permission.VIEW,
+        nav=True,
+    ),
+    Page(
+        slug="sessions/{id}", title="Session", template="pages/session.html", load=load_one, permission=Permission.VIEW
+    ),
 )

@@ -14,8 +14,10 @@ from asgi_llmobs.safely import failures
 __all__ = ["ROUTES"]
 
 CAPTURED = (
-    ("httpx and httpx2 clients", "sync and async, also inside the SDKs of OpenAI, Anthropic, Google, Mistral, Cohere, "
-     "Groq, Ollama and LiteLLM"),
+    (
+        "httpx and httpx2 clients",
+        "sync and async, also inside the SDKs of OpenAI, Anthropic, Google, Mistral, Cohere, Groq, Ollama and LiteLLM",
+    ),
     ("streams", "server-sent events, NDJSON, JSON arrays and Amazon's event stream, with the time of the first token"),
     ("retries", "every attempt on its own, with the waits between them"),
 )

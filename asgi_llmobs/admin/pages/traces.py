@@ -51,7 +51,13 @@ def window(view: View, nodes: Sequence[TraceNode], selected: TraceNode | None) -
 
 
 ROUTES = (
-    Page(slug="traces", title="Traces", template="pages/traces.html", load=load_list,
-         permission=Permission.VIEW, nav=True),
+    Page(
+        slug="traces",
+        title="Traces",
+        template="pages/traces.html",
+        load=load_list,
+        permission=Permission.VIEW,
+        nav=True,
+    ),
     Page(slug="traces/{id}", title="Trace", template="pages/trace.html", load=load_one, permission=Permission.VIEW),
 )
