@@ -108,8 +108,15 @@ def watched(browser: Any, site: str) -> Iterator[Watched]:
     context.close()
 
 
-@pytest.mark.parametrize("javascript", [True, False], ids=["js", "nojs"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "javascript"),
+    [
+        pytest.param("light", False, id="light-nojs"),
+        pytest.param("dark", True, id="dark-js"),
+        pytest.param("light", True, id="light-js", marks=pytest.mark.slow),
+        pytest.param("dark", False, id="dark-nojs", marks=pytest.mark.slow),
+    ],
+)
 def test_every_page(browser: Any, site: str, ids: dict[str, str], scheme: Any, javascript: bool) -> None:
     """No script or picture of a prompt comes to life, nothing is asked elsewhere, nothing is wider than the window."""
     for width in (1280, 390):

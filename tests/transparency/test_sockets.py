@@ -161,6 +161,7 @@ def test_without_a_body(captured, upstream, family, is_async, name, steps, follo
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", ["never", "close", "iter_raw break", "iter_lines break"])
 def test_left(captured, upstream, family, is_async, read):
     """A stream that is left while more is to come: the connection is given back in the same way."""
