@@ -117,6 +117,11 @@ class Call:
             self._part_size = exchange.response_size + PIECE
             self.recorder.progress(exchange)
 
+    def begins_with(self, data: bytes) -> bool:
+        """Whether the response came with *data* as its first piece."""
+        chunks = self.exchange.response_chunks if self.exchange is not None else ()
+        return len(data) > 0 and len(chunks) > 0 and chunks[0] == data
+
     def _keep_tail(self, exchange: Exchange, data: bytes) -> None:
         """Beyond the limit: the newest bytes replace older ones, so that usage at the end is still found."""
         if self._hash is None:

@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +24,7 @@ class Watch(Protocol):
     def resend(self) -> None: ...
     def answered(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
     def received(self, data: bytes) -> None: ...
+    def begins_with(self, data: bytes) -> bool: ...
     def finish(self, outcome: str = ..., error: BaseException | None = None, *, eof: bool = False) -> None: ...
     def fail(self, error: BaseException) -> None: ...
     def closed(self) -> None: ...
@@ -48,14 +49,34 @@ def closed(call: Watch) -> None:
     call.closed()
 
 
+class Again:
+    """Takes the chunks of a body that is iterated once more before its end, as the OpenAI SDK does to drain it.
+
+    A connection goes on where it was; a stream in memory begins anew, and what was noted already is not noted twice.
+    """
+
+    __slots__ = ("_call", "_repeats")
+
+    def __init__(self, call: Watch) -> None:
+        self._call = call
+        self._repeats: bool | None = None
+
+    def __call__(self, chunk: bytes) -> None:
+        if self._repeats is None:
+            self._repeats = self._call.begins_with(chunk)
+        if not self._repeats:
+            self._call.received(chunk)
+
+
 class SyncChunks:
     """Iterates over *inner* and tells the call of each chunk, of the end, and of what goes wrong."""
 
-    __slots__ = ("_call", "_inner")
+    __slots__ = ("_call", "_inner", "_received")
 
-    def __init__(self, inner: Iterator[bytes], call: Watch) -> None:
+    def __init__(self, inner: Iterator[bytes], call: Watch, received: Callable[[bytes], None]) -> None:
         self._inner = inner
         self._call = call
+        self._received = received
 
     def __iter__(self) -> "SyncChunks":
         return self
@@ -70,7 +91,7 @@ class SyncChunks:
             failed(self._call, error)
             raise
         try:
-            self._call.received(chunk)
+            self._received(chunk)
         except Exception as error:  # noqa: BLE001 - hot path: a guard object would cost more than the work
             report("chunk", error)
         return chunk
@@ -84,11 +105,12 @@ class SyncChunks:
 class AsyncChunks:
     """The same for asynchronous streams."""
 
-    __slots__ = ("_call", "_inner")
+    __slots__ = ("_call", "_inner", "_received")
 
-    def __init__(self, inner: AsyncIterator[bytes], call: Watch) -> None:
+    def __init__(self, inner: AsyncIterator[bytes], call: Watch, received: Callable[[bytes], None]) -> None:
         self._inner = inner
         self._call = call
+        self._received = received
 
     def __aiter__(self) -> "AsyncChunks":
         return self
@@ -103,7 +125,7 @@ class AsyncChunks:
             failed(self._call, error)
             raise
         try:
-            self._call.received(chunk)
+            self._received(chunk)
         except Exception as error:  # noqa: BLE001 - hot path: a guard object would cost more than the work
             report("chunk", error)
         return chunk
@@ -153,6 +175,13 @@ class Shell:
 
 def make_family(module: ModuleType) -> Family:
     class ResponseShell(Shell):
+        _llmobs_begun = False
+
+        def _llmobs_received(self) -> Callable[[bytes], None]:
+            call, begun = self._llmobs_call, self._llmobs_begun
+            self._llmobs_begun = True
+            return Again(call) if begun else call.received
+
         def __del__(self) -> None:
             call = self.__dict__.get("_llmobs_call")
             # at the end of the process threads stop where they are, locks in hand
@@ -162,7 +191,7 @@ def make_family(module: ModuleType) -> Family:
 
     class SyncResponse(ResponseShell, module.SyncByteStream):  # type: ignore[misc, name-defined]
         def __iter__(self) -> Iterator[bytes]:
-            return SyncChunks(iter(self._llmobs_inner), self._llmobs_call)
+            return SyncChunks(iter(self._llmobs_inner), self._llmobs_call, self._llmobs_received())
 
         def close(self) -> None:
             closed(self._llmobs_call)
@@ -171,7 +200,8 @@ def make_family(module: ModuleType) -> Family:
     class AsyncResponse(ResponseShell, module.AsyncByteStream):  # type: ignore[misc, name-defined]
         def __aiter__(self) -> AsyncIterator[bytes]:
             inner = self._llmobs_inner.__aiter__()
-            return (AsyncGeneratorChunks if hasattr(inner, "asend") else AsyncChunks)(inner, self._llmobs_call)
+            chunks = AsyncGeneratorChunks if hasattr(inner, "asend") else AsyncChunks
+            return chunks(inner, self._llmobs_call, self._llmobs_received())
 
         async def aclose(self) -> None:
             closed(self._llmobs_call)

@@ -164,3 +164,48 @@ def test_an_async_generator_is_closed_as_one(family):
             await iterator.__anext__()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("anew", [True, False], ids=["begins-anew", "goes-on"])
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_a_body_that_is_drained_after_its_last_event_is_noted_once(family, anew, is_async, llmobs):
+    """The OpenAI SDK iterates over the stream a second time; on a connection that goes on, in memory it starts over."""
+    parts = [b'data: {"id":"1","choices":[]}\n\n', b"data: [DONE]\n\n", b": bye\n\n"]
+    left = iter(parts)
+
+    class Body(family.AsyncByteStream, family.SyncByteStream):
+        def __iter__(self):
+            yield from parts if anew else left
+
+        async def __aiter__(self):
+            for part in parts if anew else left:
+                yield part
+
+    class Transport(family.AsyncBaseTransport, family.BaseTransport):
+        def handle_request(self, request):
+            return family.Response(200, headers={"content-type": "text/event-stream"}, stream=Body())
+
+        async def handle_async_request(self, request):
+            return self.handle_request(request)
+
+    url = "https://api.openai.com/v1/chat/completions"
+    if is_async:
+
+        async def ask():
+            async with family.AsyncClient(transport=Transport()) as client:
+                async with client.stream("POST", url, json={"model": "m", "stream": True}) as response:
+                    first = aiter(response.stream)
+                    assert [await anext(first), await anext(first)] == parts[:2]
+                    assert [part async for part in response.stream] == (parts if anew else parts[2:])
+
+        asyncio.run(ask())
+    else:
+        with family.Client(transport=Transport()) as client:
+            with client.stream("POST", url, json={"model": "m", "stream": True}) as response:
+                first = iter(response.stream)
+                assert [next(first), next(first)] == parts[:2]
+                assert list(response.stream) == (parts if anew else parts[2:])
+
+    [request] = llmobs.requests
+    assert request.response_body.content == b"".join(parts[:2] if anew else parts)
+    assert request.chunks == (2 if anew else 3) and request.outcome == "ok"
