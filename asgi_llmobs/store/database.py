@@ -2,14 +2,12 @@
 
 import os
 import random
-import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
@@ -22,14 +20,12 @@ from asgi_llmobs.config import make_data_dir
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
-__all__ = ["Database", "execute_many", "in_chunks", "insert", "insert_statement"]
+__all__ = ["Database", "in_chunks", "insert", "insert_statement"]
 
 SCHEMA = "llmobs"  # on PostgreSQL
 BUSY_SECONDS = 5.0
 CHECKPOINT_MILLISECONDS = 100  # that emptying the log may hold up others
 OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
-MOST_ROWS, MOST_PARAMETERS = 50, 990  # of one statement, in SQLite of any age
-VALUES = re.compile(r"VALUES (\([?, ]+\))")
 ADVISORY_LOCK = 0x6C6C6D6F
 WRITE_LOCK = ADVISORY_LOCK + 1
 # a server that hangs, or a client that was stopped inside a transaction, holds nobody up for ever
@@ -332,33 +328,9 @@ def quoted(names: Iterable[str]) -> list[str]:
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], *, replace: bool = False) -> None:
-    """Insert *rows*, each with all columns of *table* in order, in few calls of the driver."""
+    """Insert *rows*, each with all columns of *table* in order, in one call of the driver."""
     if rows:
-        execute_many(connection, insert_statement(connection.dialect.name, table, replace), rows)
-
-
-def execute_many(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert *rows* by *statement*, which is written for one of them.
-
-    SQLite gets several rows a statement: its driver lets go of the interpreter for every single one, and getting it
-    back from a busy app costs more than the row.
-    """
-    several = min(MOST_ROWS, MOST_PARAMETERS // len(rows[0])) if connection.dialect.name == "sqlite" else len(rows) + 1
-    start = 0
-    if len(rows) >= several:
-        wide = widened(statement, several)
-        for start in range(0, len(rows) - several + 1, several):
-            connection.exec_driver_sql(wide, tuple(chain.from_iterable(rows[start : start + several])))
-        start += several
-    if start < len(rows):
-        connection.exec_driver_sql(statement, list(rows[start:]))
-
-
-@lru_cache(maxsize=128)
-def widened(statement: str, rows: int) -> str:
-    """*statement* for so many rows at once."""
-    head, values, tail = VALUES.split(statement, maxsplit=1)
-    return f"{head}VALUES {', '.join([values] * rows)}{tail}"
+        connection.exec_driver_sql(insert_statement(connection.dialect.name, table, replace), list(rows))
 
 
 def in_chunks(values: Iterable[Any], size: int = 500) -> Iterator[list[Any]]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from asgi_llmobs.store.database import execute_many, in_chunks, insert
+from asgi_llmobs.store.database import in_chunks, insert
 from asgi_llmobs.store.tables import BODY_PARTS, BodyRow, TextRow
 from asgi_llmobs.store.values import pack_beside, unpack, unpack_beside
 
@@ -54,7 +54,7 @@ def index(connection: Connection, texts: Sequence[Searched]) -> None:
         packed = [(text.key, pack_beside(joined(text), text.bodies)) for text in texts]
         insert(connection, _texts, packed)
         statement = "INSERT INTO llmobs_search (rowid, input, output) VALUES (?, ?, ?)"
-        execute_many(connection, statement, [text[:3] for text in texts])
+        connection.exec_driver_sql(statement, [text[:3] for text in texts])
         return
     rows = [(text.key, b"", f"{text.input} {text.output}") for text in texts]
     connection.exec_driver_sql(
