@@ -16,7 +16,7 @@ from asgi_llmobs.providers import match
 from asgi_llmobs.records import Exchange, Kind, Outcome, Span
 from asgi_llmobs.spool import Entry
 
-__all__ = ["RARE", "START_NS", "entries"]
+__all__ = ["RARE", "START_NS", "Prose", "completion", "entries"]
 
 SECOND = 1_000_000_000
 START_NS = 1_792_000_000 * SECOND
