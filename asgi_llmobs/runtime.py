@@ -2,11 +2,13 @@
 
 import os
 import threading
+import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from asgi_llmobs.accounting import Stats, host_meter_provider, register
 from asgi_llmobs.capture import clients, outbound, recorder
 from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
@@ -24,30 +26,7 @@ IN_MEMORY = (MEMORY, "sqlite:///:memory:")
 
 _engines: "weakref.WeakSet[LLMObs]" = weakref.WeakSet()
 _current: "LLMObs | None" = None
-
-
-class Stats(NamedTuple):
-    """Exact counters of this process; ``captured == stored + spooled + sum(dropped.values())``.
-
-    ``captured`` counts finished calls and spans. ``failures`` are exceptions in our own code, by part; none reached
-    the app. ``adopted`` of the captured ones were left behind by processes that died; ``damaged`` counts what could not
-    be read of their files. ``durable`` says whether what is captured now would outlive a killed process.
-    ``writer_cpu_ns`` is the CPU time that the writer thread has used.
-    """
-
-    captured: int
-    stored: int
-    spooled: int
-    dropped: Mapping[str, int]
-    bodies_dropped: int
-    spooled_bytes: int
-    open: int
-    adopted: int
-    damaged: Mapping[str, int]
-    durable: bool
-    failures: Mapping[str, int]
-    last_error: str | None
-    writer_cpu_ns: int
+_observed = False
 
 
 class LLMObs:
@@ -72,8 +51,8 @@ class LLMObs:
         self.spool: Spool = self._make_spool()
         self.pipeline = Pipeline(self.config, Prices(self.config), self._resource)
         self._sweeper: Any = None
-        keeps_all = self.config.retention is None or sinks is not None
-        self.writer = Writer(self.spool, self.pipeline, self._open_sinks, None if keeps_all else self._sweep)
+        self._worker: Any = None
+        self.writer = Writer(self.spool, self.pipeline, self._open_sinks, self._look_after, self._say_goodbye)
         self.spool.wake = self.writer.woken
         self.recorder = recorder.Recorder(self.config, self.spool)
         _engines.add(self)
@@ -121,19 +100,43 @@ class LLMObs:
 
         return (StoreSink(self.database),)
 
-    def _sweep(self) -> None:
+    def _look_after(self) -> None:
+        """What is to be done now and then, in the writer's thread."""
+        observe_all()
+        if self._given_sinks is not None:
+            return
+        self._tell()
+        if self.config.retention is not None:
+            self._sweep(self.config.retention)
+
+    def _sweep(self, retention: str) -> None:
         """A step towards the retention, if one is due."""
         if self._sweeper is None:
             from asgi_llmobs.retention import Retention, Sweeper  # as above
 
-            assert self.config.retention is not None
-            self._sweeper = Sweeper(self.database, Retention.parse(self.config.retention), self.config.project)
+            self._sweeper = Sweeper(self.database, Retention.parse(retention), self.config.project)
         self._sweeper.step()
+
+    def _tell(self, *, ended: bool = False) -> None:
+        """Tell the other processes what this one has counted."""
+        stats = self.stats()
+        if not stats.captured or not (self.writer.batches or self._worker):
+            return  # the database is opened by the first batch
+        if self._worker is None:
+            from asgi_llmobs.store.workers import Worker  # as above
+
+            self._worker = Worker(self.database, self.config.project)
+        self._worker.tell(stats._asdict(), ended=ended)
+
+    def _say_goodbye(self) -> None:
+        if self._given_sinks is None:
+            self._tell(ended=True)
 
     def start(self) -> None:
         """Start the writer. Nobody has to: the first finished call does it."""
         if self.config.enabled:
             self.writer.start()
+            observe_all()
             clients.instrument_for(self.recorder)
 
     def wrap(self, client: T) -> T:
@@ -214,7 +217,34 @@ class LLMObs:
     def stats(self) -> Stats:
         """Exact counters of this process, at this moment."""
         counters = self.spool.counters()
-        return Stats(*counters, failures(), self.writer.last_error, self.writer.cpu_ns)
+        oldest = counters.oldest_clock_ns
+        return Stats(
+            *counters[:-1],
+            failures=failures(),
+            last_error=self.writer.last_error,
+            writer_cpu_ns=self.writer.cpu_ns,
+            batches=self.writer.batches,
+            batch_ns=self.writer.batch_ns,
+            caller_ns=self.recorder.caller_ns(),
+            queue_age_ns=max(0, time.monotonic_ns() - oldest) if oldest is not None else 0,
+        )
+
+    def metrics(self, meter_provider: Any = None) -> None:
+        """The counters as OpenTelemetry metrics. The global meter provider gets them without this.
+
+        Args:
+            meter_provider: Who collects them; the global one where ``None``.
+        """
+        if meter_provider is None:
+            observe_all()
+            return
+        engine = weakref.ref(self)
+
+        def read() -> list[tuple[str, Stats]]:
+            held = engine()
+            return [(held.config.project, held.stats())] if held is not None else []
+
+        register(meter_provider, read)
 
     def before_fork(self) -> None:
         """Hold the writer still and close the database file.
@@ -235,7 +265,7 @@ class LLMObs:
         self._lock, self._admin_lock = threading.Lock(), threading.Lock()
         self.spool.reset_after_fork()
         self.writer.reset_after_fork()
-        self._sweeper = None  # the child is another process: it has no lease of its parent's
+        self._sweeper = self._worker = None  # the child is another process: it has no lease of its parent's
         if self._database is not None:
             self._database.reset_after_fork()
 
@@ -272,6 +302,23 @@ def current_engine(make: Callable[[], LLMObs] | None = None) -> LLMObs | None:
     if _current is None and make is not None:
         return make()
     return _current
+
+
+def observe_all() -> None:
+    """Give OpenTelemetry's global meter provider, once the host has loaded it, the counters of all engines."""
+    global _observed
+    if _observed:
+        return
+    with safely("metrics"):
+        provider = host_meter_provider()
+        if provider is not None:
+            _observed = True
+            register(provider, observed)
+
+
+def observed() -> Iterator[tuple[str, Stats]]:
+    for engine in list(_engines):
+        yield engine.config.project, engine.stats()
 
 
 def before_fork() -> None:

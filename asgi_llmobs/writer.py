@@ -83,6 +83,7 @@ class Writer:
         pipeline: Makes records of them.
         open_sinks: Gives the sinks; called in the writer's thread, at the first batch.
         chore: Something small to be done in the thread now and then, between batches.
+        farewell: Something small to be done at its end, where everything is stored.
     """
 
     def __init__(
@@ -91,11 +92,13 @@ class Writer:
         pipeline: Pipeline,
         open_sinks: Callable[[], Sequence[Sink]],
         chore: Callable[[], None] | None = None,
+        farewell: Callable[[], None] | None = None,
     ) -> None:
         self._spool = spool
         self._pipeline = pipeline
         self._open_sinks = open_sinks
         self._chore = chore
+        self._farewell = farewell
         self._sinks: Sequence[Sink] | None = None
         self._bell = Bell()
         self._batch: Batch | None = None
@@ -108,6 +111,7 @@ class Writer:
         self._failures = 0  # in a row
         self.last_error: str | None = None
         self.cpu_ns = 0
+        self.batches = self.batch_ns = 0  # how many, and how long the last one took
         self.hurry = False
 
     def start(self) -> None:
@@ -205,7 +209,7 @@ class Writer:
 
     def reset_after_fork(self) -> None:
         """A forked child has no thread and fresh locks."""
-        self.__init__(self._spool, self._pipeline, self._open_sinks, self._chore)  # type: ignore[misc]
+        self.__init__(self._spool, self._pipeline, self._open_sinks, self._chore, self._farewell)  # type: ignore[misc]
 
     def _run(self, stop: threading.Event) -> None:
         with suppress():  # what the sinks themselves call is not recorded
@@ -228,6 +232,9 @@ class Writer:
                     report("store", error)
                     low, high = RETRY_SECONDS
                     self._rest(stop, random.uniform(0.5, 1.0) * min(high, low * 2 ** min(self._failures, 6)))
+            if self._farewell is not None and self.batches and not self._failures:
+                with self._still(), safely("farewell"):
+                    self._farewell()
 
     def _rest(self, stop: threading.Event, seconds: float) -> None:
         """Wait before the next try; the spool fills up in the meantime."""
@@ -278,6 +285,7 @@ class Writer:
 
     def _write(self, entries: Sequence[Entry]) -> None:
         sinks = self._opened()
+        started = time.monotonic_ns()
         batch = self._batch
         if batch is None:
             records = [record for entry in entries if (record := self._made(self._pipeline.process, entry))]
@@ -291,6 +299,8 @@ class Writer:
         self._batch = None
         self.last_error = None  # before anybody is told that the spool is empty
         self._spool.done(len(batch.records) - refused, dropped)
+        self.batches += 1
+        self.batch_ns = time.monotonic_ns() - started
         with self._idle:
             self._idle.notify_all()
 

@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = ["errors encodings", "config records safely", "context auth bodies", "providers pricing redaction"]
 WRITE_WING = ["spool", "pipeline", "writer", "capture"]
 READ_WING = ["store filters", "queries retention", "admin"]
-ROOF = ["runtime", "middleware testing", "cli", "__main__", "__init__"]
+ROOF = ["accounting", "runtime", "middleware testing", "cli", "__main__", "__init__"]
 
 # who may use what of others: the side of the app stays free of the database, and everybody of the frameworks
 ONLY_IN = {

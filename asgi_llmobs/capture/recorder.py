@@ -4,6 +4,9 @@ import os
 import random
 import socket
 import sys
+import time
+from collections import deque
+from statistics import median
 
 from asgi_llmobs.config import Config
 from asgi_llmobs.context import Trace, new_trace_id, suppressed
@@ -17,6 +20,7 @@ __all__ = ["Recorder", "active_recorder", "otel_parent", "otel_suppressed"]
 _default: "Recorder | None" = None
 _override: "Recorder | None" = None
 HOST = socket.gethostname()
+EVERY = 64  # calls of which one is timed
 
 
 class Recorder:
@@ -31,6 +35,9 @@ class Recorder:
         self.config = config
         self.spool = spool
         self.active = config.enabled and config.capture != "off"
+        self._begun = self._ended = 0
+        self._begin_ns: deque[int] = deque(maxlen=EVERY)
+        self._end_ns: deque[int] = deque(maxlen=EVERY)
 
     def match(self, method: str, host: str, port: int | None, path: str) -> Match | None:
         """Who answers this call, ``None`` where it is no LLM call."""
@@ -55,6 +62,9 @@ class Recorder:
         """A call has started."""
         with safely("begin"):
             self.spool.begin(exchange)
+            self._begun += 1
+            if not self._begun % EVERY:
+                self._begin_ns.append(time.monotonic_ns() - exchange.clock_ns)
 
     def progress(self, exchange: Exchange) -> None:
         """More of the answer of a call came in."""
@@ -67,6 +77,17 @@ class Recorder:
             if exchange.trace is not None:
                 exchange.trace.told = True
             self.spool.put(exchange)
+            self._ended += 1
+            if not self._ended % EVERY and exchange.end_clock_ns is not None:
+                self._end_ns.append(time.monotonic_ns() - exchange.end_clock_ns)
+
+    def caller_ns(self) -> int | None:
+        """What the beginning and the end of a call cost the app, the median of some; ``None`` before the first of them.
+
+        What every chunk of a stream costs is not in it.
+        """
+        begin, end = list(self._begin_ns), list(self._end_ns)
+        return int(median(begin) + median(end)) if begin and end else None
 
     def record(self, span: Span) -> None:
         """A span that is complete."""

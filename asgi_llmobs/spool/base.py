@@ -18,7 +18,7 @@ class Counters(NamedTuple):
 
     ``adopted`` of the captured ones come from processes that died. ``damaged`` counts what could not be read of files,
     by reason; how many calls that were is not known. ``durable`` says whether what is captured now would outlive the
-    process.
+    process. ``oldest_clock_ns`` is the monotonic clock at which the oldest of those that wait came.
     """
 
     captured: int
@@ -31,6 +31,7 @@ class Counters(NamedTuple):
     adopted: int = 0
     damaged: Mapping[str, int] = MappingProxyType({})
     durable: bool = False
+    oldest_clock_ns: int | None = None
 
 
 class Spool(Protocol):

@@ -263,6 +263,7 @@ class DurableSpool:
     def counters(self) -> Counters:
         """Exact numbers, at this moment."""
         with self._lock:
+            oldest = self._taken[0] if self._taken else self._queue.oldest()
             return Counters(
                 captured=self._captured,
                 stored=self._stored,
@@ -274,6 +275,7 @@ class DurableSpool:
                 adopted=self._adopted,
                 damaged=dict(self._damaged),
                 durable=self._journal.working,
+                oldest_clock_ns=oldest.clock_ns if oldest is not None else None,
             )
 
     def tend(self) -> None:

@@ -29,8 +29,8 @@ class MemorySpool:
         self.wake = wake
         self._lock = threading.Lock()
         self._arrived: deque[Entry | str] = deque()  # not counted yet; a text is the reason of something refused
-        self._waiting: deque[tuple[Entry, int]] = deque()
-        self._taken: list[tuple[Entry, int]] = []
+        self._waiting: deque[tuple[Entry, int, int]] = deque()  # with its size and the clock when it came
+        self._taken: list[tuple[Entry, int, int]] = []
         self._open: dict[int, Exchange] = {}
         self._told: set[int] = set()
         self._begun = False
@@ -78,7 +78,7 @@ class MemorySpool:
                 self._dropped[entry] += 1
                 continue
             size = weight(entry)
-            self._waiting.append((entry, size))
+            self._waiting.append((entry, size, time.monotonic_ns()))
             self._bytes += size
             if self._bytes > self._budget or len(self._waiting) > self.MAX_ENTRIES:
                 self._make_room()
@@ -86,11 +86,11 @@ class MemorySpool:
     def _make_room(self) -> None:
         index = self._bodies_kept_from
         while self._bytes > self._budget and index < len(self._waiting):
-            entry, size = self._waiting[index]
+            entry, size, clock = self._waiting[index]
             bare = without_bodies(entry)
             if bare is not None:
                 self._bodies_dropped += 1
-                self._waiting[index] = (bare, weight(bare))
+                self._waiting[index] = (bare, weight(bare), clock)
                 self._bytes -= size - weight(bare)
             index += 1
         self._bodies_kept_from = index
@@ -108,7 +108,7 @@ class MemorySpool:
             self._settle()
             if not self._taken:
                 self._take(limit)
-            return [entry for entry, _ in self._taken]
+            return [entry for entry, _, _ in self._taken]
 
     def _take(self, limit: int) -> None:
         size = 0
@@ -120,7 +120,7 @@ class MemorySpool:
     def done(self, stored: int, dropped: dict[str, int]) -> None:
         """The entries last taken are dealt with."""
         with self._lock:
-            self._bytes -= sum(size for _, size in self._taken)
+            self._bytes -= sum(size for _, size, _ in self._taken)
             self._taken = []
             self._stored += stored
             self._dropped.update(dropped)
@@ -154,6 +154,7 @@ class MemorySpool:
         """Exact numbers, at this moment."""
         with self._lock:
             self._settle()
+            oldest = self._taken[0] if self._taken else self._waiting[0] if self._waiting else None
             return Counters(
                 captured=self._captured,
                 stored=self._stored,
@@ -162,4 +163,5 @@ class MemorySpool:
                 bodies_dropped=self._bodies_dropped,
                 spooled_bytes=self._bytes,
                 open=len(self._open),
+                oldest_clock_ns=oldest[2] if oldest is not None else None,
             )

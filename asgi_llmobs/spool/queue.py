@@ -1,5 +1,6 @@
 """What waits in the durable spool: in which order, how much memory it takes, and what goes first."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,9 +17,10 @@ WAITING, TAKEN, GONE = range(3)
 class Item:
     """Something that waits: as an object, as records, mostly both."""
 
-    __slots__ = ("adopted", "entry", "held", "origin", "places", "size", "state")
+    __slots__ = ("adopted", "clock_ns", "entry", "held", "origin", "places", "size", "state")
 
     def __init__(self, entry: Entry | None, size: int, places: list[Place]) -> None:
+        self.clock_ns = time.monotonic_ns()
         self.entry = entry
         self.size = size
         self.held = size if entry is not None else 0  # bytes of memory
@@ -127,6 +129,12 @@ class Queue:
             while items and items[0].state != WAITING:
                 items.popleft()
         return taken
+
+    def oldest(self) -> Item | None:
+        """The one that waits for longest, of those that are not taken."""
+        while self._waiting and self._waiting[0].state != WAITING:
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None
 
     def fattest(self) -> Item | None:
         """The oldest that may have bodies in files; it is not given again."""

@@ -35,10 +35,11 @@ __all__ = [
     "SpanRow",
     "TextRow",
     "TraceRow",
+    "WorkerRow",
     "metadata",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -81,6 +82,21 @@ class MetaRow(Table, table=True):
 
     name: str = Field(sa_column=Column(Text, primary_key=True))
     value: str = words(null=False)
+
+
+class WorkerRow(Table, table=True):
+    """A process that captures: what it counted, told every few seconds."""
+
+    __tablename__ = "llmobs_workers"
+
+    id: str = Field(sa_column=Column(Text, primary_key=True))
+    project: str = words(null=False)
+    host: str = words(null=False)
+    pid: int = big(null=False)
+    started_ns: int = big(null=False)
+    seen_ns: int = big(null=False)
+    ended: int = small()  # it said goodbye
+    counters: str = words(null=False)  # JSON
 
 
 class SpanRow(Table, table=True):

@@ -97,7 +97,7 @@ def test_status_counts(database: Database) -> None:
     assert (found.oldest_ns, found.newest_ns) == (START, START + 5)
     assert found.by_provider == {"openai": 1, "anthropic": 1}
     assert found.backend == database.address.get_backend_name()
-    assert (found.location, found.schema_version) == (database.location, 1)
+    assert (found.location, found.schema_version) == (database.location, 2)
     assert found.size_bytes is not None and found.size_bytes > 8192
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from asgi_llmobs.admin.page import Page, Permission, View
 from asgi_llmobs.config import OPTIONS, Config
-from asgi_llmobs.queries.status import store_status
+from asgi_llmobs.queries.status import store_status, workers
 from asgi_llmobs.safely import failures
 
 __all__ = ["ROUTES"]
@@ -37,6 +37,8 @@ def load(view: View) -> dict[str, Any]:
         "stats": stats,
         "balanced": balanced(stats),
         "failures": failures(),
+        "workers": workers(view.database, project=view.project),
+        "overhead": overhead(stats),
         "store": store_status(view.database, project=view.project),
         "captured": CAPTURED,
         "not_captured": NOT_CAPTURED,
@@ -56,6 +58,19 @@ def balanced(stats: dict[str, Any] | None) -> bool | None:
     if not stats or not {"captured", "stored", "spooled", "dropped"} <= stats.keys():
         return None
     return bool(stats["captured"] == stats["stored"] + stats["spooled"] + sum(stats["dropped"].values()))
+
+
+def overhead(stats: dict[str, Any] | None) -> dict[str, int | None] | None:
+    """What we cost this process, in nanoseconds: for each call, for each stored record, and now."""
+    if not stats or "batch_ns" not in stats:
+        return None
+    return {
+        "caller_ns": stats["caller_ns"],
+        "writer_ns": stats["writer_cpu_ns"] // stats["stored"] if stats["stored"] else None,
+        "writer_cpu_ns": stats["writer_cpu_ns"],
+        "queue_age_ns": stats["queue_age_ns"],
+        "batch_ns": stats["batch_ns"],
+    }
 
 
 def options(config: Config) -> list[dict[str, Any]]:
