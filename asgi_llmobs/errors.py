@@ -11,7 +11,10 @@ Nothing of this is raised while the app handles a request: what goes wrong there
 :mod:`asgi_llmobs.safely`.
 """
 
-__all__ = ["ConfigError", "FilterError", "LLMObsError", "SchemaTooNew", "StoreError", "UnsupportedClient"]
+import errno
+from enum import StrEnum
+
+__all__ = ["ConfigError", "FilterError", "LLMObsError", "SchemaTooNew", "StoreError", "Trouble", "UnsupportedClient"]
 
 
 class LLMObsError(Exception):
@@ -49,9 +52,49 @@ class UnsupportedClient(LLMObsError, TypeError):
     """``wrap()`` found no httpx or httpx2 client in the object it was given."""
 
 
+class Trouble(StrEnum):
+    """Why a store cannot be used now; what to do about it follows from this."""
+
+    TRANSIENT = "transient"  # locked, a deadlock, too many connections: the next try may do
+    AWAY = "away"
+    FULL = "full"
+    READ_ONLY = "read-only"
+    DAMAGED = "damaged"
+    NEWER = "newer schema"
+    BUG = "bug"  # nothing that is known to happen
+
+    @classmethod
+    def of(cls, error: OSError) -> "Trouble":
+        """What an error of the operating system means."""
+        return ERRNO.get(error.errno or 0, cls.AWAY)
+
+
+ERRNO = {
+    errno.ENOSPC: Trouble.FULL,
+    errno.EDQUOT: Trouble.FULL,
+    errno.EROFS: Trouble.READ_ONLY,
+    errno.EACCES: Trouble.READ_ONLY,
+    errno.EPERM: Trouble.READ_ONLY,
+    errno.EMFILE: Trouble.TRANSIENT,
+    errno.ENFILE: Trouble.TRANSIENT,
+}
+
+
 class StoreError(LLMObsError):
-    """The store cannot be opened, read or written."""
+    """The store cannot be opened, read or written.
+
+    Args:
+        text: What happened.
+        trouble: What kind of thing that is.
+    """
+
+    def __init__(self, text: str, trouble: Trouble = Trouble.AWAY) -> None:
+        self.trouble = trouble
+        super().__init__(text)
 
 
 class SchemaTooNew(StoreError):
     """The database was written by a newer version of asgi_llmobs: recording pauses, nothing is lost."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, Trouble.NEWER)

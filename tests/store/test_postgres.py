@@ -11,7 +11,7 @@ from asgi_llmobs.errors import StoreError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.queries.sessions import list_sessions
-from asgi_llmobs.store import database as module
+from asgi_llmobs.store import postgres as module
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests.databases import postgres_database

@@ -221,7 +221,7 @@ def test_refused_record_is_counted_and_alone(database: Database) -> None:
 
 def test_locked_database_stores_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process holds the lock the whole batch is kept for later, none of it is refused."""
-    monkeypatch.setattr("asgi_llmobs.store.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("asgi_llmobs.store.sqlite.BUSY_SECONDS", 0.05)
     path = tmp_path / "llmobs.db"
     database = Database(f"sqlite:///{path}")
     sink = Sink(database)
