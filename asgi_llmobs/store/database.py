@@ -55,8 +55,17 @@ class Backend(Protocol):
     def claim(self, connection: Connection) -> None:
         """Before the schema is made, in a write transaction."""
 
-    def trouble(self, error: BaseException) -> Trouble:
-        """What an error of the driver means."""
+    def opened(self) -> None:
+        """Its schema is ready."""
+
+    def sound(self, *, write: bool) -> bool:
+        """Whether the open engine may be used; otherwise :meth:`mend` is called."""
+
+    def mend(self, engine: Engine | None) -> None:
+        """Close *engine* and put right what is wrong, before a new one is made."""
+
+    def failed(self, error: BaseException) -> Trouble:
+        """Take note of an error of the driver; what it means."""
 
     def reset_after_fork(self) -> None:
         """Forget what belongs to the parent."""
@@ -159,7 +168,7 @@ class Database:
 
     @contextmanager
     def _connection(self, *, write: bool) -> Iterator[Connection]:
-        engine = self._opened()
+        engine = self._opened(write=write)
         with self.backend.turn():
             try:
                 with engine.connect() as connection:
@@ -173,17 +182,21 @@ class Database:
     def _told(self, error: DBAPIError | sqlite3.Error, where: str | None = None) -> StoreError:
         original = error.orig if isinstance(error, DBAPIError) else error
         text = where or type(original).__name__
-        return StoreError(f"{text}: {first_line(error)}", self.backend.trouble(original or error))
+        return StoreError(f"{text}: {first_line(error)}", self.backend.failed(original or error))
 
-    def _opened(self) -> Engine:
+    def _opened(self, *, write: bool = True) -> Engine:
         engine = self._engine
-        if engine is not None:
+        if engine is not None and self.backend.sound(write=write):
             return engine
         with self._lock:
+            if not self.backend.sound(write=write):
+                self.backend.mend(self._engine)
+                self._engine = None
             if self._engine is None:
                 engine = self._make()
                 try:
                     self._prepare(engine)
+                    self.backend.opened()
                 except BaseException:
                     engine.dispose()
                     raise

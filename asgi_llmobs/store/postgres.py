@@ -87,7 +87,17 @@ class Postgres:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
 
-    def trouble(self, error: BaseException) -> Trouble:
+    def opened(self) -> None:
+        """Its schema is ready."""
+
+    def sound(self, *, write: bool) -> bool:
+        """Its pool finds out by itself which connections are dead."""
+        return True
+
+    def mend(self, engine: Engine | None) -> None:
+        """Nothing of it is here."""
+
+    def failed(self, error: BaseException) -> Trouble:
         """What an error of the driver means."""
         state = getattr(error, "sqlstate", None)
         if not state:  # the connection was never there, or is gone

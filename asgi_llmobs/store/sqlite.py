@@ -89,7 +89,17 @@ class SQLite:
     def claim(self, connection: Connection) -> None:
         """Before the schema is made, in a write transaction."""
 
-    def trouble(self, error: BaseException) -> Trouble:
+    def opened(self) -> None:
+        """Its schema is ready."""
+
+    def sound(self, *, write: bool) -> bool:
+        """Whether the open engine may be used."""
+        return True
+
+    def mend(self, engine: Engine | None) -> None:
+        """Close *engine*."""
+
+    def failed(self, error: BaseException) -> Trouble:
         """What an error of the driver means."""
         code = getattr(error, "sqlite_errorcode", None)
         return TROUBLES.get(code & 0xFF, Trouble.BUG) if code is not None else Trouble.BUG
@@ -124,7 +134,7 @@ class SQLite:
             try:
                 yield held.driver_connection
             except sqlite3.Error as error:
-                raise StoreError(f"{type(error).__name__}: {error}", self.trouble(error)) from error
+                raise StoreError(f"{type(error).__name__}: {error}", self.failed(error)) from error
             finally:
                 held.close()
 

@@ -153,7 +153,11 @@ class Batch:
     def insert(self, records: Sequence[Span]) -> None:
         if not records:
             return
-        rows = [encode(record, key) for key, record in zip(self.new_keys(len(records)), records, strict=True)]
+        keys = self.new_keys(len(records))
+        self.insert_rows([encode(record, key) for key, record in zip(keys, records, strict=True)])
+
+    def insert_rows(self, rows: Sequence[Rows]) -> None:
+        """Rows of spans that are not there yet, with all that hangs on them."""
         insert(self.connection, _spans, [row.span for row in rows])
         self.insert_children(rows)
         for row in rows:
