@@ -9,7 +9,16 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as record
+else:
+
+    def record(*, frozen: bool, **options: bool) -> Any:
+        """A dataclass that is frozen for the type checker only: to set fields past a lock takes three times as long."""
+        return dataclass(unsafe_hash=frozen, **options)
+
 
 __all__ = [
     "Annotations",
@@ -60,7 +69,7 @@ class Kind(enum.StrEnum):
     LLM = "llm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of one answer. ``None`` means that the answer does not say; it is never turned into 0.
 
@@ -131,7 +140,7 @@ class Usage:
         return {name: count for name, count in out.items() if count > 0}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Part:
     """One piece of a message, named as in the OpenTelemetry GenAI message schema.
 
@@ -151,7 +160,7 @@ class Part:
     sha256: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Message:
     """One message of a conversation. ``role`` is ``system``, ``user``, ``assistant`` or ``tool``."""
 
@@ -196,7 +205,7 @@ class Reading:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class CostLine:
     """One term of a cost: *tokens* × *per_million* = *amount*, in US dollars."""
 
@@ -206,7 +215,7 @@ class CostLine:
     amount: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Cost:
     """The price of one request in US dollars, or the reason why it has none."""
 
@@ -222,7 +231,7 @@ class Cost:
         return " + ".join(f"{line.tokens:,} {line.bucket} × ${line.per_million.normalize():f}/M" for line in self.lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Body:
     """A request or response body as it is kept: content-encoding undone, secrets taken out, bounded."""
 
@@ -234,7 +243,7 @@ class Body:
     slimmed: bool = False  # long base64 runs replaced by their size and hash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One HTTP exchange of a request; retries make several."""
 
@@ -253,7 +262,7 @@ class Attempt:
     output_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Span:
     """Any timed node of a trace."""
 
@@ -294,7 +303,7 @@ class Span:
         return None if self.duration_ns is None else self.start_ns + self.duration_ns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Request(Span):
     """One logical LLM call."""
 
@@ -399,7 +408,7 @@ class Request(Span):
         return None if self.duration_ns is None else self.duration_ns / 1e6
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Annotations:
     """The annotations of one call. ``None`` where a header is absent."""
 

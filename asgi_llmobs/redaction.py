@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.safely import report
 
-__all__ = ["MARK", "Redactor", "safe_headers", "safe_text", "safe_url", "secrets_of"]
+__all__ = ["MARK", "Redactor", "safe_text", "safe_url", "secrets_of", "seen_headers", "without_secrets"]
 
 MARK = "[redacted]"
 WITHHELD = b'"[withheld: redaction failed]"'
@@ -81,6 +81,8 @@ SECRET_HEADERS = frozenset(
     b"authorization proxy-authorization x-api-key api-key x-goog-api-key cookie x-amz-security-token "
     b"ocp-apim-subscription-key x-auth-token helicone-auth openai-api-key".split()
 )
+LONGEST_VALUE = 1_000  # characters of a header that are kept
+KNOWN_HEADERS = 4_096
 JSON_ESCAPE = re.compile(rb"(\\\\)|\\u([0-9a-fA-F]{4})")
 
 
@@ -134,20 +136,28 @@ def unescaped(content: bytes) -> bytes:
 
 def secrets_of(headers: Iterable[tuple[bytes, bytes]], url: str) -> tuple[bytes, ...]:
     """The credentials that a call carries, so that they can be taken out of whatever quotes them."""
-    found = []
+    found: list[bytes] = []
     for name, value in headers:
         if name.lower() in SECRET_HEADERS:
-            found.append(value)
-            found += re.split(rb"[ ;]+", value)  # the token without its scheme, each cookie
+            found += value, *re.split(rb"[ ;]+", value)  # the token without its scheme, each cookie
+    found += url_secrets(url)
+    if not found:
+        return ()
+    return tuple(sorted({secret.strip() for secret in found if len(secret.strip()) >= SHORTEST}, key=len, reverse=True))
+
+
+@lru_cache(maxsize=512)  # an app calls few addresses
+def url_secrets(url: str) -> tuple[bytes, ...]:
+    """What of an address is a credential."""
     try:
         parts = urlsplit(url)
-        found += [value.encode() for name, value in parse_qsl(parts.query) if SECRET_NAME.search(name)]
+        found = [value.encode() for name, value in parse_qsl(parts.query) if SECRET_NAME.search(name)]
         raw = (part.partition("=") for part in parts.query.split("&"))  # as it is written, and above as it is meant
         found += [value.encode() for name, _, value in raw if SECRET_NAME.search(name)]
         found += [text.encode() for text in (parts.password, parts.username) if text]
     except ValueError:
-        pass
-    return tuple(sorted({secret.strip() for secret in found if len(secret.strip()) >= SHORTEST}, key=len, reverse=True))
+        return ()
+    return tuple(found)
 
 
 def safe_text(text: str, secrets: Sequence[bytes] = ()) -> str:
@@ -157,7 +167,7 @@ def safe_text(text: str, secrets: Sequence[bytes] = ()) -> str:
     return text if safe is raw or safe == raw else safe.decode("utf-8", "replace")
 
 
-@lru_cache(maxsize=512)  # an app calls few addresses
+@lru_cache(maxsize=512)
 def safe_url(url: str) -> str:
     """*url* without user info, and with the values of query parameters that name a secret taken out."""
     try:
@@ -172,20 +182,58 @@ def safe_url(url: str) -> str:
     return safe_text(urlunsplit((parts.scheme, host, parts.path, query, "")))
 
 
-def safe_headers(
-    headers: Iterable[tuple[bytes, bytes]], *, response: bool, secrets: Sequence[bytes] = ()
-) -> tuple[tuple[str, str], ...]:
-    """The headers that may be stored: of a request the known harmless ones, of a response all but the secret ones."""
-    kept = []
-    for raw_name, raw in headers:
-        name = raw_name.lower()
-        if (name not in NEVER_RESPONSE_HEADERS) if response else (name in KEPT_REQUEST_HEADERS):
-            value = raw.decode("latin-1")
-            kept.append((name.decode("latin-1"), safe_url(value) if name in ADDRESSES else value[:1_000]))
-    values = "\n".join(value for _, value in kept)
-    if safe_text(values, secrets) == values:  # one look at all of them instead of one at each
-        return tuple(kept)
-    return tuple((name, safe_text(value, secrets)) for name, value in kept)
+class Seen(NamedTuple):
+    """The headers of one side of a call: by names in lower case, those that may be stored, and those with secrets."""
+
+    by_name: dict[str, str]
+    kept: tuple[tuple[str, str], ...]
+    secret: list[tuple[bytes, bytes]]
+
+
+# most headers of an app's calls are the same each time: what was found of those that are kept is known, by side
+_known_headers: tuple[dict[tuple[bytes, bytes], tuple[str, str]], ...] = ({}, {})
+
+
+def seen_headers(headers: Sequence[tuple[bytes, bytes]], *, response: bool) -> Seen:
+    """What *headers* say, in text, and what of them may be stored.
+
+    Args:
+        headers: Names, in any case, and values.
+        response: Whose they are: of a request the known harmless ones are kept, of a response all but the secret ones.
+    """
+    known = _known_headers[response]
+    found = [known.get(pair) for pair in headers]
+    by_name = dict([pair for pair in found if pair is not None])
+    secret = []
+    if None in found:
+        new: dict[int, tuple[str, str]] = {}  # as they may be stored, by their places
+        for place, (raw_name, raw) in enumerate(headers):
+            if found[place] is None:
+                name = raw_name.lower()
+                label, value = name.decode("latin-1"), raw.decode("latin-1")
+                by_name[label] = value
+                if (name not in NEVER_RESPONSE_HEADERS) if response else (name in KEPT_REQUEST_HEADERS):
+                    new[place] = label, safe_url(value) if name in ADDRESSES else value[:LONGEST_VALUE]
+                if name in SECRET_HEADERS:
+                    secret.append((name, raw))
+        values = "\n".join([value for _, value in new.values()])
+        clean = safe_text(values) == values  # one look at all of them instead of one at each
+        if len(known) > KNOWN_HEADERS:
+            known.clear()
+        for place, (label, value) in new.items():
+            pair = found[place] = label, value if clean else safe_text(value)
+            if pair[1] == by_name[label]:
+                known[headers[place]] = pair
+    return Seen(by_name, tuple([pair for pair in found if pair is not None]), secret)
+
+
+def without_secrets(kept: tuple[tuple[str, str], ...], secrets: Sequence[bytes]) -> tuple[tuple[str, str], ...]:
+    """*kept* headers without the credentials of their call."""
+    if secrets:
+        values = "\n".join([value for _, value in kept]).encode("utf-8", "surrogatepass")
+        if any(secret in values for secret in secrets):
+            return tuple((name, safe_text(value, secrets)) for name, value in kept)
+    return kept
 
 
 class Redactor:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from asgi_llmobs.errors import ConfigError
-from asgi_llmobs.redaction import MARK, Redactor, safe_headers, safe_text, safe_url, secrets_of
+from asgi_llmobs.redaction import MARK, Redactor, safe_text, safe_url, secrets_of, seen_headers, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,25 @@ def test_headers():
     request = [(b"Authorization", b"x"), (b"X-Custom", b"y"), (b"Content-Type", b"application/json")]
     response = [(b"Set-Cookie", b"x"), (b"x-echo", b"it is canary-secret"), (b"Location", b"https://u:p@h/?key=v")]
 
-    assert safe_headers(request, response=False) == (("content-type", "application/json"),)
-    assert safe_headers(response, response=True, secrets=secrets) == (
-        ("x-echo", f"it is {MARK}"),
-        ("location", f"https://h/?key={MARK}"),
-    )
+    for _ in range(2):  # also those that are known by now
+        sent, got = seen_headers(request, response=False), seen_headers(response, response=True)
+
+        assert sent.kept == (("content-type", "application/json"),)
+        assert sent.by_name == {"authorization": "x", "x-custom": "y", "content-type": "application/json"}
+        assert sent.secret == [(b"authorization", b"x")]
+        assert without_secrets(got.kept, secrets) == (
+            ("x-echo", f"it is {MARK}"),
+            ("location", f"https://h/?key={MARK}"),
+        )
+
+
+def test_headers_with_credentials():
+    """What looks like one is taken out, and harmless ones beside it stay."""
+    headers = [(b"x-a", b"sk-" + b"a" * 30), (b"x-b", b"plain"), (b"x-c", b"y" * 2_000)]
+
+    for _ in range(2):
+        assert seen_headers(headers, response=True).kept == (("x-a", MARK), ("x-b", "plain"), ("x-c", "y" * 1_000))
+        assert seen_headers(headers, response=True).by_name["x-a"].startswith("sk-")
 
 
 def test_patterns_of_the_app():

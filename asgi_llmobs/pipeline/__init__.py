@@ -19,7 +19,7 @@ from asgi_llmobs.pipeline.verdict import (
 )
 from asgi_llmobs.providers import read
 from asgi_llmobs.records import Attempt, Cost, Exchange, Kind, Outcome, Reading, Request, Span, Usage
-from asgi_llmobs.redaction import Redactor, safe_headers, safe_url
+from asgi_llmobs.redaction import Redactor, safe_url
 from asgi_llmobs.safely import safely
 from asgi_llmobs.spool import Entry
 
@@ -135,8 +135,8 @@ class Pipeline:
             attempts=(attempt,),
             retry_after=attempt.retry_after,
             provider_request_id=attempt.provider_request_id,
-            request_headers=safe_headers(exchange.request_headers, response=False, secrets=sides.secrets),
-            response_headers=safe_headers(exchange.response_headers, response=True, secrets=sides.secrets),
+            request_headers=sides.kept_request_headers,
+            response_headers=sides.kept_response_headers,
             request_body=None if exchange.omit_request else sides.sent.body,
             response_body=None if exchange.omit_response else sides.got.body,
             warnings=(*reading.warnings, *sides.warnings),

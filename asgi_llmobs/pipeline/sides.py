@@ -9,7 +9,7 @@ from asgi_llmobs import bodies, encodings
 from asgi_llmobs.providers import Wire
 from asgi_llmobs.providers.multipart import summary_of
 from asgi_llmobs.records import Body, Exchange
-from asgi_llmobs.redaction import Redactor, secrets_of
+from asgi_llmobs.redaction import Redactor, secrets_of, seen_headers, without_secrets
 
 __all__ = ["Side", "Sides", "wire_of"]
 
@@ -35,9 +35,12 @@ class Sides:
 
     def __init__(self, exchange: Exchange, redactor: Redactor, max_body: int) -> None:
         self.exchange = exchange
-        self.request_headers = lower(exchange.request_headers)
-        self.response_headers = lower(exchange.response_headers)
-        self.secrets = secrets_of(exchange.request_headers, exchange.url)
+        sent_headers = seen_headers(exchange.request_headers, response=False)
+        got_headers = seen_headers(exchange.response_headers, response=True)
+        self.request_headers, self.response_headers = sent_headers.by_name, got_headers.by_name
+        self.secrets = secrets_of(sent_headers.secret, exchange.url)
+        self.kept_request_headers = without_secrets(sent_headers.kept, self.secrets)
+        self.kept_response_headers = without_secrets(got_headers.kept, self.secrets)
         self.warnings: list[str] = []
         self._redactor = redactor
         self._max_body = max_body
@@ -137,7 +140,3 @@ def wire_of(
 
 def is_form(media_type: str) -> bool:
     return media_type[:10].lower() == "multipart/"
-
-
-def lower(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
