@@ -172,7 +172,7 @@ class Writer:
     def close(self, timeout: float = EXIT_SECONDS) -> None:
         """Flush for *timeout* seconds at most, then end the thread. It starts again with the next finished call."""
         with safely("close"):
-            if not self.flush(timeout) and not self._spool.counters().stored and self.last_error is None:
+            if not self.flush(timeout) and self._would_be_lost():
                 self.flush(LOAD_SECONDS if self._sinks is None else timeout)
             with self._start_lock:
                 thread, self._thread = self._thread, None
@@ -182,6 +182,11 @@ class Writer:
                 thread.join(1.0)
             if thread is None or not thread.is_alive():
                 self._spool.close()
+
+    def _would_be_lost(self) -> bool:
+        """Whether the very first batch is still at it, and what it holds would not outlive the process."""
+        counters = self._spool.counters()
+        return not (counters.durable or counters.stored or self.last_error is not None)
 
     def pause(self) -> bool:
         """Wait until nothing is being written and let nothing be written until :meth:`resume`: before a fork.

@@ -1,0 +1,75 @@
+"""Every server, stopped under load: 0 calls lost, 0 doubled, in time, on both databases."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.crash.conftest import Place
+from tests.crash.identity import adopt, check, check_counters, look
+from tests.crash.servers import NO_LIFESPAN, SERVERS, Load
+
+TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+CAP_SECONDS = 5.0
+GRACE_SECONDS = 4.0  # after which what is not stored stays in the spool
+STORES = ("sqlite", "postgresql")
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def crowd() -> float:
+    """How many times longer anything takes on this machine just now."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def stopped(place: Place, name: str, *how: signal.Signals, calls: int = 60) -> float:
+    """Load, the signals, the end, what is left, the look; the seconds that the stop took."""
+    with place.serve(name) as server, Load(server) as load:
+        load.wait_for(calls)
+        started = time.monotonic()
+        server.signal(*how)
+        server.wait()
+        seconds = time.monotonic() - started
+    orderly = len(how) == 1 and name not in NO_LIFESPAN and seconds < GRACE_SECONDS
+    if orderly:
+        check_counters(look(place.url))
+    left = adopt(place.url, place.folder)
+    found = look(place.url)
+
+    check(found, load.acknowledged, load.sent)
+    assert not orderly or left.captured == 0, left
+    assert found.roots["running"] == 0
+    assert seconds < CAP_SECONDS * crowd()
+    print(
+        f"{name} {place.url.partition(':')[0]} {[each.name for each in how]}: {len(found.calls)} calls, {seconds:.2f} s"
+    )
+    return seconds
+
+
+@pytest.mark.parametrize(
+    "name", ["uvicorn-2", "uvicorn-no-lifespan", "gunicorn-preload", "hypercorn", "granian", "daphne"]
+)
+def test_f1_sigterm(name: str, place: Place) -> None:
+    """One of each kind of server."""
+    stopped(place, name, TERM)
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_f1_sigterm_on_postgresql(place: Place) -> None:
+    """The same with the other store."""
+    stopped(place, "uvicorn", TERM)
+
+
+def test_f32_sigint_twice(place: Place) -> None:
+    """An impatient end skips the lifespan: what was not stored comes with the next start."""
+    stopped(place, "uvicorn", INT, INT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", STORES, indirect=True)
+@pytest.mark.parametrize("how", [(TERM,), (INT,), (INT, INT)], ids=lambda how: "-".join(each.name for each in how))
+@pytest.mark.parametrize("name", SERVERS)
+def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Place) -> None:
+    """All servers, all ways to stop them, both stores."""
+    stopped(place, name, *how)
