@@ -102,7 +102,7 @@ def steps(
 ) -> Iterator[Pruned]:
     """Delete under *lease*; without one only say what would go. What each step did, often nothing but a look."""
     now = time.time_ns() if now_ns is None else now_ns
-    with database.read() as connection:
+    with database.read(fresh=True) as connection:
         names = removal.projects(connection) if project is None else [name(project) or ""]
         excess = 0 if retention.spans is None else removal.span_count(connection, names) - retention.spans
     scale, excess_bytes = 1.0, 0.0
@@ -128,7 +128,7 @@ def measured(database: Database, names: Sequence[str], limit: int) -> Generator[
 
     Rows are weighed only where the database as a whole is larger than *limit*.
     """
-    with database.read() as connection:
+    with database.read(fresh=True) as connection:
         live = removal.live_bytes(connection)
     if live is not None and live <= limit:
         return 1.0, 0.0

@@ -15,11 +15,13 @@ from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from asgi_llmobs.errors import StoreError, Trouble
-from asgi_llmobs.store.postgres import Postgres
+from asgi_llmobs.store import partitions
+from asgi_llmobs.store.postgres import Postgres, copy, translated
 from asgi_llmobs.store.sqlite import SQLite
+from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
-__all__ = ["Database", "in_chunks", "insert", "insert_statement"]
+__all__ = ["Database", "in_chunks", "insert", "insert_statement", "new_keys", "since"]
 
 OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
 DRIVERS = {
@@ -49,8 +51,11 @@ class Backend(Protocol):
     def options(self, *, write: bool) -> dict[str, Any]:
         """What a connection is used with."""
 
-    def begun(self, connection: Connection, *, write: bool) -> None:
+    def begun(self, connection: Connection, *, write: bool, patient: bool) -> None:
         """A transaction has begun."""
+
+    def look(self, connection: Connection) -> None:
+        """Before the version of the schema is asked for."""
 
     def claim(self, connection: Connection) -> None:
         """Before the schema is made, in a write transaction."""
@@ -78,11 +83,13 @@ class Database:
         url: ``sqlite:///path``, ``sqlite://`` (in memory) or ``postgresql://…``; async drivers in the URL are
             translated.
         create: Create file, folder and tables, and upgrade them, where needed.
+        read_url: Where to read from instead: a replica of it.
     """
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
+    def __init__(self, url: str, *, create: bool = True, read_url: str | None = None) -> None:
         self.url = url
         self.create = create
+        self.replica = Database(read_url, create=False) if read_url else None
         address = self.address
         self.backend: Backend = SQLite(address, create=create) if self.sqlite else Postgres(address)
         self._engine: Engine | None = None
@@ -91,8 +98,9 @@ class Database:
     @property
     def address(self) -> URL:
         """The URL with its sync driver."""
-        url = make_url(self.url)
-        return url.set(drivername=DRIVERS.get(url.drivername.split("+")[0], url.drivername))
+        scheme = self.url.split("://")[0].split("+")[0]
+        url = make_url(self.url) if scheme == "sqlite" else translated(self.url)
+        return url.set(drivername=DRIVERS.get(scheme, url.drivername))
 
     @property
     def sqlite(self) -> bool:
@@ -110,14 +118,23 @@ class Database:
         return self.backend.location
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, fresh: bool = False) -> Iterator[Connection]:
         """A connection for reading one consistent state. Blocking: call it from a thread.
 
+        On PostgreSQL each statement may take five seconds, or sixty where *fresh*.
+
+        Args:
+            fresh: Not from the replica, which may lag behind: for what decides about writing, and for tools.
+
         Raises:
-            StoreError: The database cannot be opened or read.
+            StoreError: The database cannot be opened or read, or it takes too long.
             SchemaTooNew: It was written by a newer version.
         """
-        with self._connection(write=False) as connection:
+        if self.replica is not None and not fresh:
+            with self.replica.read() as connection:
+                yield connection
+            return
+        with self._connection(write=False, patient=fresh) as connection:
             yield connection
 
     @contextmanager
@@ -137,12 +154,16 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
+        if self.replica is not None:
+            self.replica.dispose()
 
     def reset_after_fork(self) -> None:
         """Forget the parent's connections without closing them."""
         engine, self._engine = self._engine, None
         self._lock = threading.RLock()
         self.backend.reset_after_fork()
+        if self.replica is not None:
+            self.replica.reset_after_fork()
         if engine is not None:
             engine.dispose(close=False)
 
@@ -167,14 +188,14 @@ class Database:
             self.backend.checkpoint(self._opened())
 
     @contextmanager
-    def _connection(self, *, write: bool) -> Iterator[Connection]:
+    def _connection(self, *, write: bool, patient: bool = False) -> Iterator[Connection]:
         engine = self._opened(write=write)
         with self.backend.turn():
             try:
                 with engine.connect() as connection:
                     connection = connection.execution_options(**self.backend.options(write=write))
                     with connection.begin():
-                        self.backend.begun(connection, write=write)
+                        self.backend.begun(connection, write=write, patient=patient)
                         yield connection
             except DBAPIError as error:
                 raise self._told(error) from error
@@ -228,11 +249,13 @@ class Database:
 
     def _prepare_on(self, connection: Connection) -> None:
         with connection.begin():
-            if self.create:
+            self.backend.look(connection)
+            version = stored_version(connection)
+            if not self.create and version == 0:
+                raise StoreError(f"{self.location} holds no data of asgi_llmobs")
+            if self.create and version < SCHEMA_VERSION:
                 self.backend.claim(connection)
                 upgrade(connection)
-            elif stored_version(connection) == 0:
-                raise StoreError(f"{self.location} holds no data of asgi_llmobs")
 
 
 def first_line(error: Exception) -> str:
@@ -267,9 +290,45 @@ def quoted(names: Iterable[str]) -> list[str]:
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], *, replace: bool = False) -> None:
-    """Insert *rows*, each with all columns of *table* in order, in one call of the driver."""
-    if rows:
+    """Insert *rows*, each with all columns of *table* in order; with *replace* they take the place of those with the
+    same primary key."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite" or table not in PARTITIONED:
         connection.exec_driver_sql(insert_statement(connection.dialect.name, table, replace), list(rows))
+        return
+    if replace:  # a part on another server has no ON CONFLICT
+        places = [place for place, column in enumerate(table.columns) if column.primary_key]
+        statement = delete_statement(table)
+        connection.exec_driver_sql(statement, [tuple(row[place] for place in places) for row in rows])
+    copy(connection, table, rows)
+
+
+@lru_cache(maxsize=128)
+def delete_statement(table: Table) -> str:
+    keys = [column.name for column in table.columns if column.primary_key]
+    return f"DELETE FROM {table.name} WHERE {' AND '.join(f'{key} = %s' for key in quoted(keys))}"  # noqa: S608
+
+
+def new_keys(connection: Connection, starts_ns: Sequence[int]) -> Sequence[int]:
+    """Keys for new rows of ``llmobs_spans``, in the order of arrival.
+
+    Args:
+        connection: In a write transaction: nobody else takes keys.
+        starts_ns: When each of the spans began.
+    """
+    if connection.dialect.name != "sqlite":
+        return partitions.new_keys(connection, starts_ns)
+    last = connection.exec_driver_sql("SELECT max(key) FROM llmobs_spans").scalar() or 0
+    return range(last + 1, last + 1 + len(starts_ns))
+
+
+def since(connection: Connection, start_ns: int) -> str:
+    """A further condition on ``llmobs_spans`` that holds for all that began at *start_ns* or later.
+
+    On PostgreSQL it spares looking into the partitions of earlier days.
+    """
+    return "" if connection.dialect.name == "sqlite" else f" AND key >= {partitions.first_key(start_ns)}"
 
 
 def in_chunks(values: Iterable[Any], size: int = 500) -> Iterator[list[Any]]:

@@ -36,7 +36,7 @@ class Lease:
             StoreError: The database cannot be written.
         """
         if not force:
-            with self.database.read() as connection:
+            with self.database.read(fresh=True) as connection:
                 if self._taken(connection):
                     return False
         with self.database.write() as connection:

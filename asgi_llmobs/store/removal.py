@@ -20,6 +20,7 @@ from asgi_llmobs.store.tables import (
     TraceRow,
 )
 from asgi_llmobs.store.totals import recount_sessions
+from asgi_llmobs.store.values import BIGGEST
 
 __all__ = ["OldTrace", "live_bytes", "oldest_traces", "projects", "remove", "shrink", "span_count", "weighed"]
 
@@ -84,7 +85,7 @@ def oldest_traces(database: Database, project: str) -> Iterator[OldTrace]:
     after: Any = true()
     while True:
         query = select(columns.trace_id, columns.start_ns, columns.duration_ns).where(columns.project == project, after)
-        with database.read() as connection:
+        with database.read(fresh=True) as connection:
             rows = connection.execute(query.order_by(columns.start_ns, columns.trace_id).limit(PAGE)).all()
             weights = trace_weights(connection, project, [row.trace_id for row in rows])
         for row in rows:
@@ -109,18 +110,17 @@ def trace_weights(connection: Connection, project: str, traces: Sequence[str]) -
 
 def weighed(database: Database) -> Iterator[dict[str, int]]:
     """Bytes of the rows of each project, about, in stretches of the whole store; they are to be added up."""
-    low, high = 0, -1
-    while True:
-        with database.read() as connection:
-            if high < 0:
-                high = connection.execute(select(func.max(_spans.c.key))).scalar() or 0
+    low: int | None = -1
+    while low is not None:
+        with database.read(fresh=True) as connection:
+            # not so many further: keys on PostgreSQL leap from day to day
+            edge = select(_spans.c.key).where(_spans.c.key > low).order_by(_spans.c.key).offset(STRETCH).limit(1)
+            high = connection.execute(edge).scalar()
             mark = mark_of(connection)
             statement = WEIGHT.format(what="s.project", where=f"s.key > {mark} AND s.key <= {mark}")
-            rows = connection.exec_driver_sql(statement, (low, low + STRETCH)).all()
+            rows = connection.exec_driver_sql(statement, (low, BIGGEST if high is None else high)).all()
         yield {project: int(weight) for project, weight in rows}
-        low += STRETCH
-        if low >= high:
-            return
+        low = high
 
 
 def live_bytes(connection: Connection) -> int | None:
@@ -177,7 +177,7 @@ def shrink(database: Database) -> Iterator[None]:
     """Give the space of what was removed back to the system, in small steps; PostgreSQL does that by itself."""
     if not database.sqlite:
         return
-    with database.read() as connection:
+    with database.read(fresh=True) as connection:
         low, high = connection.execute(select(func.min(_spans.c.key), func.max(_spans.c.key))).one()
         stale = removed(connection) > STALE_SHARE * ((high or 0) - (low or 0))
     begin = stale

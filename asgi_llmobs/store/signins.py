@@ -51,7 +51,7 @@ class SignIns:
         """The role of the session, ``None`` where there is none or it has ended."""
         if len(value) > LONGEST:
             return None
-        with self.database.read() as connection:
+        with self.database.read(fresh=True) as connection:
             found = connection.execute(
                 select(rows.c.role).where(
                     rows.c.hash == kept("session", value, credential), rows.c.expires_ns > time.time_ns()

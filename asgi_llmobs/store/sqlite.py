@@ -83,8 +83,11 @@ class SQLite:
         """What a connection is used with."""
         return {"llmobs_write": write}
 
-    def begun(self, connection: Connection, *, write: bool) -> None:
+    def begun(self, connection: Connection, *, write: bool, patient: bool) -> None:
         """A transaction has begun."""
+
+    def look(self, connection: Connection) -> None:
+        """Before the version of the schema is asked for."""
 
     def claim(self, connection: Connection) -> None:
         """Before the schema is made, in a write transaction."""

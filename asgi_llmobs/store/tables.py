@@ -28,6 +28,7 @@ __all__ = [
     "BodyRow",
     "DetailRow",
     "MetaRow",
+    "PARTITIONED",
     "PropertyRow",
     "SCHEMA_VERSION",
     "SessionRow",
@@ -306,3 +307,8 @@ for _name, _columns, _where in (
     ("named", (_spans.request_id,), NAMED),
 ):
     Index(f"llmobs_spans_{_name}", _spans.project, *_columns, _spans.key, sqlite_where=_where, postgresql_where=_where)
+
+# on PostgreSQL these are parted by days; all have a key that begins with that of a span
+PARTITIONED: tuple[Any, ...] = tuple(
+    metadata.tables[row.__tablename__] for row in (SpanRow, DetailRow, AttemptRow, BodyRow, PropertyRow, TextRow)
+)

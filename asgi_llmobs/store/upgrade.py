@@ -1,10 +1,13 @@
 """The schema: made where there is none, added to where it is older, refused where it is newer."""
 
-from sqlalchemy import Connection, inspect
+from collections.abc import Container
+
+from sqlalchemy import Connection, Table, inspect
 from sqlalchemy.schema import CreateColumn
 
 from asgi_llmobs.errors import SchemaTooNew
-from asgi_llmobs.store.tables import SCHEMA_VERSION, MetaRow, metadata
+from asgi_llmobs.store import partitions, shards
+from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION, MetaRow, metadata
 
 __all__ = ["stored_version", "upgrade"]
 
@@ -43,25 +46,38 @@ def upgrade(connection: Connection) -> None:
     """Bring the schema to this code's version, inside the caller's write transaction. Only ever adds."""
     if stored_version(connection) == SCHEMA_VERSION:
         return
+    sqlite = connection.dialect.name == "sqlite"
     inspector = inspect(connection)
     existing = {
         table: {column["name"] for column in inspector.get_columns(table)}
         for table in metadata.tables
         if inspector.has_table(table)
     }
-    metadata.create_all(connection)
-    quote = connection.dialect.identifier_preparer.quote
     for table, columns in existing.items():
-        for column in metadata.tables[table].columns:
-            if column.name not in columns:
-                definition = CreateColumn(column).compile(dialect=connection.dialect)
-                # a column that is added to rows must be nullable or say what they hold
-                default = "" if column.nullable else " DEFAULT ''" if column.type.python_type is str else " DEFAULT 0"
-                connection.exec_driver_sql(f"ALTER TABLE {quote(table)} ADD COLUMN {definition}{default}")
+        add_columns(connection, metadata.tables[table], columns)
+    if sqlite:
+        metadata.create_all(connection)
+    else:
+        partitions.make_tables(connection)
+        metadata.create_all(connection, [table for table in metadata.tables.values() if table not in PARTITIONED])
+    for table in existing:
         for index in metadata.tables[table].indexes:
-            index.create(connection, checkfirst=True)
-    statements = (FULL_TEXT,) if connection.dialect.name == "sqlite" else POSTGRES_FULL_TEXT
-    for statement in statements:
+            if sqlite or metadata.tables[table] not in PARTITIONED:
+                index.create(connection, checkfirst=True)
+    for statement in (FULL_TEXT,) if sqlite else POSTGRES_FULL_TEXT:
         connection.exec_driver_sql(statement)
     connection.execute(_meta.delete().where(_meta.c.name == "version"))
     connection.execute(_meta.insert().values(name="version", value=str(SCHEMA_VERSION)))
+
+
+def add_columns(connection: Connection, table: Table, present: Container[str]) -> None:
+    quote = connection.dialect.identifier_preparer.quote
+    for column in table.columns:
+        if column.name not in present:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            # a column that is added to rows must be nullable or say what they hold
+            default = "" if column.nullable else " DEFAULT ''" if column.type.python_type is str else " DEFAULT 0"
+            change = f"ADD COLUMN {definition}{default}"
+            connection.exec_driver_sql(f"ALTER TABLE {quote(table.name)} {change}")
+            if connection.dialect.name != "sqlite":
+                shards.each_remote(connection, table.name, change.replace("ADD COLUMN", "ADD COLUMN IF NOT EXISTS", 1))

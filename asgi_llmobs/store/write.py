@@ -1,7 +1,7 @@
 """The bulk write: records in, rows out, once and only once, in one transaction a batch."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Programmin
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
 from asgi_llmobs.store import search
-from asgi_llmobs.store.database import Database, in_chunks, insert
+from asgi_llmobs.store.database import Database, in_chunks, insert, new_keys, since
 from asgi_llmobs.store.rows import (
     MESSAGE,
     Rows,
@@ -39,12 +39,13 @@ _properties = PropertyRow.__table__  # type: ignore[attr-defined]
 # what one bad value causes, unlike a full disk or a lock
 BAD_VALUE = (ValueError, TypeError, OverflowError, RecursionError, AttributeError)
 BAD_VALUE_IN_DATABASE = (DataError, IntegrityError, InterfaceError, ProgrammingError)
+NO_PARTITION = "23514"
 STORED = (
     "key", "id", "attempt", "outcome", "is_request", "start_ns", "duration_ns", "status", "error_type",
     "error_message", "cost", "input_tokens", "output_tokens", "properties", "session_id", "provider_request_id",
     "project", "trace_id",
 )  # fmt: skip
-FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :project AND id IN (:ids)"  # noqa: S608
+FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :mark AND id IN (:ids)"  # noqa: S608
 
 
 class Stored(NamedTuple):
@@ -108,7 +109,9 @@ def from_a_bad_value(cause: BaseException | None) -> bool:
     original: Any = getattr(cause, "orig", None)
     if hasattr(original, "sqlstate"):  # PostgreSQL says it exactly: data, integrity, program limits
         state = original.sqlstate
-        return state[:2] in ("22", "23", "54") if state else isinstance(cause, (DataError, ProgrammingError))
+        if not state:
+            return isinstance(cause, (DataError, ProgrammingError))
+        return state[:2] in ("22", "23", "54") and state != NO_PARTITION
     return isinstance(cause, BAD_VALUE_IN_DATABASE)
 
 
@@ -135,16 +138,17 @@ class Batch:
                 self.spread(record)
         self.totals.refresh()
 
-    def find(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
+    def find(self, records: Mapping[tuple[str, str], Span]) -> dict[tuple[str, str], Stored]:
         """The rows that exist already, by project and id."""
         by_project: dict[str, list[str]] = defaultdict(list)
-        for project, id in places:
+        for project, id in records:
             by_project[project].append(id)
         mark = "?" if self.connection.dialect.name == "sqlite" else "%s"
+        find = FIND + since(self.connection, min(integer(record.start_ns) or 0 for record in records.values()))
         found = {}
         for project, ids in by_project.items():
             for chunk in in_chunks(ids):
-                statement = FIND.replace(":project", mark).replace(":ids", ", ".join([mark] * len(chunk)))
+                statement = find.replace(":mark", mark).replace(":ids", ", ".join([mark] * len(chunk)))
                 for row in self.connection.exec_driver_sql(statement, (project, *chunk)):
                     stored = Stored(*row)
                     found[project, stored.id] = stored
@@ -153,7 +157,7 @@ class Batch:
     def insert(self, records: Sequence[Span]) -> None:
         if not records:
             return
-        keys = self.new_keys(len(records))
+        keys = new_keys(self.connection, [integer(record.start_ns) or 0 for record in records])
         self.insert_rows([encode(record, key) for key, record in zip(keys, records, strict=True)])
 
     def insert_rows(self, rows: Sequence[Rows]) -> None:
@@ -162,11 +166,6 @@ class Batch:
         self.insert_children(rows)
         for row in rows:
             self.totals.added(row.span)
-
-    def new_keys(self, count: int) -> range:
-        """Keys for *count* rows: the transaction holds the write lock, so nobody else takes them."""
-        last = self.connection.exec_driver_sql("SELECT max(key) FROM llmobs_spans").scalar() or 0
-        return range(last + 1, last + 1 + count)
 
     def insert_children(self, rows: Sequence[Rows]) -> None:
         insert(self.connection, _details, [row.detail for row in rows])

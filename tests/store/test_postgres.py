@@ -101,7 +101,7 @@ def test_a_database_that_cannot_be_written(url: str, break_it: str, mend_it: str
 
 def test_nobody_waits_for_ever(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that was stopped inside its transaction costs the others a StoreError, not their thread."""
-    monkeypatch.setitem(module.SERVER_SETTINGS, "lock_timeout", "100ms")
+    monkeypatch.setattr(module, "TURN_SECONDS", 1)
     database, other = Database(url), Database(url)
     Sink(database).write([request()])
     with other.write(), pytest.raises(StoreError, match="LockNotAvailable"):

@@ -1,0 +1,205 @@
+"""Daily partitions, on PostgreSQL: made ahead of time and when they are needed, dropped whole.
+
+The key of a row says on which day it arrived: ``day << 36 | number``, with the days counted from 1970. So one range of
+keys is one day in every table whose rows hang on a span, and a single scheme parts them all. What claims to have begun
+later than tomorrow goes into a partition of its own, above all days. With that a span that began on some day is never
+found below the day before, however late it is looked for again.
+
+The whole has no primary key: each partition has its own, so that one can also lie on another server
+(:mod:`asgi_llmobs.store.shards`). Nothing is written twice because writers take turns and look rows up first.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.schema import CreateColumn
+
+from asgi_llmobs.store import shards
+from asgi_llmobs.store.tables import BODY_PARTS, PARTITIONED
+
+__all__ = ["Day", "Dropped", "days", "drop_before", "first_key", "make_tables", "new_keys"]
+
+NUMBER_BITS = 36
+DAY_NS = 86_400 * 1_000_000_000
+FAR = 1 << 18  # stands for the day of all that claims to begin later than tomorrow
+AHEAD = 2  # days whose partitions are made before they begin
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SEQUENCE = "llmobs_keys"
+LAST = PARTITIONED[-1].name
+KEYS = f"""
+SELECT extract(epoch FROM now())::bigint / 86400,
+  to_regclass('{LAST}_' || to_char(now() AT TIME ZONE 'UTC' + interval '1 day', 'YYYYMMDD')) IS NOT NULL,
+  nextval('{SEQUENCE}')
+FROM generate_series(1, %s)
+"""  # noqa: S608
+PARTITIONS = """
+SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = to_regclass(%s)
+ORDER BY relname
+"""
+
+
+class Day(NamedTuple):
+    """A day of arrival that has a partition; its spans have keys from ``low`` to below ``high``."""
+
+    number: int
+    low: int
+    high: int
+
+    @property
+    def end_ns(self) -> int:
+        """When it ends, in nanoseconds since 1970."""
+        return (self.number + 1) * DAY_NS
+
+
+class Dropped(NamedTuple):
+    """What went: days of arrival, and spans of any kind."""
+
+    days: int
+    spans: int
+
+
+def first_key(start_ns: int) -> int:
+    """The lowest key that a span which began at *start_ns* can have."""
+    return max(0, min(start_ns // DAY_NS - 1, FAR)) << NUMBER_BITS
+
+
+def new_keys(connection: Connection, starts_ns: Sequence[int]) -> list[int]:
+    """Keys for new spans, in order; the partitions for them are there then.
+
+    Args:
+        connection: In a write transaction.
+        starts_ns: When each of them says it began.
+    """
+    rows = connection.exec_driver_sql(KEYS, (len(starts_ns),)).all()
+    today, prepared, _ = rows[0]
+    if not prepared:
+        make_days(connection, (*range(today, today + AHEAD + 1), FAR))
+    far = (today + 2) * DAY_NS
+    return [
+        (FAR if start >= far else today) << NUMBER_BITS | row[2] for start, row in zip(starts_ns, rows, strict=True)
+    ]
+
+
+def make_days(connection: Connection, numbers: Sequence[int]) -> None:
+    """Make the partitions of those days that have none; days in turn lie on the shards, where there are any."""
+    servers = shards.servers(connection)
+    for table in PARTITIONED:
+        present = set(connection.exec_driver_sql(PARTITIONS, (table.name,)).scalars())
+        for day in numbers:
+            name = partition_name(table, day)
+            if name in present:
+                continue
+            if servers and day != FAR:
+                shards.make_table(connection, servers[day % len(servers)], table, name, unique_keys(table))
+            else:
+                make_partition(connection, table, name)
+            width = keys_to_a_span(table) << NUMBER_BITS
+            attach(connection, table, name, str(day * width), "MAXVALUE" if day == FAR else str((day + 1) * width))
+
+
+def make_partition(connection: Connection, table: Table, name: str) -> None:
+    # made apart and attached, which holds up no reader of the whole as PARTITION OF would
+    connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE {table.name} INCLUDING ALL)")
+    for place, columns in enumerate(unique_keys(table)):
+        kind = "UNIQUE" if place else "PRIMARY KEY"
+        connection.exec_driver_sql(f"ALTER TABLE {name} ADD {kind} ({', '.join(columns)})")
+
+
+def unique_keys(table: Table) -> list[list[str]]:
+    """The columns of the primary key, and of each further index that takes a value only once."""
+    primary = [column.name for column in table.primary_key.columns]
+    return [primary, *([column.name for column in index.columns] for index in table.indexes if index.unique)]
+
+
+def attach(connection: Connection, table: Table, name: str, low: str, high: str) -> None:
+    connection.exec_driver_sql(f"ALTER TABLE {table.name} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ({high})")
+
+
+def partition_name(table: Table, day: int) -> str:
+    return f"{table.name}_far" if day == FAR else f"{table.name}_{EPOCH + timedelta(days=day):%Y%m%d}"
+
+
+def day_of(name: str) -> int | None:
+    """The day that the partition *name* is for; ``None`` where it is for none."""
+    text = name.rsplit("_", 1)[1]
+    return (datetime.strptime(f"{text} +0000", "%Y%m%d %z") - EPOCH).days if text.isdecimal() else None
+
+
+def keys_to_a_span(table: Table) -> int:
+    return len(BODY_PARTS) if table.name == "llmobs_bodies" else 1
+
+
+def make_tables(connection: Connection) -> None:
+    """Make the parted tables that are missing. One from before they were parted becomes the earliest partition."""
+    ask = connection.exec_driver_sql
+    ask(f"CREATE SEQUENCE IF NOT EXISTS {SEQUENCE} MAXVALUE {(1 << NUMBER_BITS) - 1} CYCLE")
+    today = ask("SELECT extract(epoch FROM now())::bigint / 86400").scalar_one()
+    for table in PARTITIONED:
+        kind = ask("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)", (table.name,)).scalar()
+        if kind == "p":
+            continue
+        early = f"{table.name}_early_{EPOCH + timedelta(days=today):%Y%m%d}"
+        if kind == "r":
+            rename(connection, table, early)
+            columns = f"LIKE {early} INCLUDING DEFAULTS"
+        else:
+            columns = ", ".join(
+                str(CreateColumn(column).compile(dialect=connection.dialect)) for column in table.columns
+            )
+        ask(f"CREATE TABLE {table.name} ({columns}) PARTITION BY RANGE (key)")
+        for index in table.indexes:
+            if not index.unique:
+                index.create(connection)
+        if kind == "r":
+            attach(connection, table, early, "MINVALUE", str(today * keys_to_a_span(table) << NUMBER_BITS))
+
+
+def rename(connection: Connection, table: Table, early: str) -> None:
+    ask = connection.exec_driver_sql
+    query = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = to_regclass(%s)"
+    for name in ask(query, (table.name,)).scalars().all():
+        ask(f"ALTER INDEX {name} RENAME TO {name}_early")
+    ask(f"ALTER TABLE {table.name} RENAME TO {early}")
+
+
+def days(connection: Connection) -> list[Day]:
+    """The days of arrival that have a partition, oldest first; none on SQLite, which has no partitions."""
+    if connection.dialect.name == "sqlite":
+        return []
+    names = connection.exec_driver_sql(PARTITIONS, (PARTITIONED[0].name,)).scalars()
+    found = {(day, "_early_" in name) for name in names if (day := day_of(name)) is not None}
+    return [
+        Day(day, 0 if early else day << NUMBER_BITS, (day if early else day + 1) << NUMBER_BITS)
+        for day, early in sorted(found, key=lambda one: (one[0], not one[1]))
+    ]
+
+
+def drop_before(connection: Connection, ns: int) -> Dropped:
+    """Drop the partitions of all days that ended before *ns* and hold no span that began later.
+
+    What is kept beside the spans (traces, sessions, rollups) is the caller's business. The spans that are about to go
+    are those with keys in the :func:`days` that end before *ns*.
+
+    Args:
+        connection: In a write transaction.
+        ns: In nanoseconds since 1970.
+    """
+    gone = spans = 0
+    if connection.dialect.name == "sqlite":
+        return Dropped(gone, spans)
+    ask = connection.exec_driver_sql
+    shards.drop_leftovers(connection)
+    for name in ask(PARTITIONS, (PARTITIONED[0].name,)).scalars().all():
+        day = day_of(name)
+        if day is None or (day + 1) * DAY_NS > ns:
+            continue
+        count, last = ask(f"SELECT count(*), max(start_ns) FROM {name}").one()  # noqa: S608
+        if last is not None and last >= ns:
+            continue
+        tail = name.removeprefix(PARTITIONED[0].name)
+        for table in PARTITIONED:
+            shards.drop_table(connection, f"{table.name}{tail}")
+        gone, spans = gone + 1, spans + count
+    return Dropped(gone, spans)
