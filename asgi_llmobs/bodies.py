@@ -5,7 +5,7 @@ import re
 
 from asgi_llmobs.records import Body
 
-__all__ = ["is_text", "keep", "slim", "without_vectors"]
+__all__ = ["alike", "distinct", "is_text", "keep", "slim", "without_vectors"]
 
 SLIM_ABOVE = 64 * 1024
 # whole base64 strings of images and audio; a possessive class so that it never backtracks
@@ -14,6 +14,9 @@ HALF = 8192
 HALF_RUN = re.compile(rb"[A-Za-z0-9+/_-]{8192}")
 VECTOR = re.compile(rb"\[(?:\s*+-?+[0-9][0-9.eE+-]*+\s*+,?+){16,}+\]")
 BASE64_EMBEDDING = re.compile(rb'("embedding"\s*+:\s*+)"[A-Za-z0-9+/]{64,}+={0,2}"')
+
+MANY_LINES = 8
+TRIES = 16  # lines that are compared with the one before, to find out in what those to come will be alike
 
 BINARY_TYPES = frozenset(("application/octet-stream", "application/zip", "application/pdf"))
 
@@ -75,3 +78,51 @@ def is_text(media_type: str, content: bytes) -> bool:
     if kind.startswith("text/") or kind.endswith(("json", "xml", "x-www-form-urlencoded", "event-stream")):
         return True
     return b"\0" not in content[:512]
+
+
+def distinct(content: bytes) -> bytes:
+    """*content* without what its lines repeat: for whoever looks for something in it.
+
+    The events of a stream mostly differ from each other in one string. Of such lines only that is given again, between
+    quotation marks, so that nothing that stood in one string is cut or joined.
+    """
+    lines = content.split(b"\n")
+    if len(lines) < MANY_LINES:
+        return content
+    found = []
+    head = tail = before = b""
+    start = stop = tries = 0
+    for line in lines:
+        if start and line[:start] == head and line[stop:] == tail and len(line) >= start - stop:
+            found.append(line[start - 1 : stop + 1 or None])
+            continue
+        if not line:
+            continue
+        found.append(line)
+        if before and tries < TRIES:
+            tries += 1
+            head, tail = alike(before, line)
+            start, stop = (len(head), -len(tail)) if head and tail else (0, 0)
+        before = line
+    return b"\n".join(found)
+
+
+def alike(one: bytes, other: bytes) -> tuple[bytes, bytes]:
+    """How both begin, up to a quotation mark, and how both end, from one on; empty where they are not alike."""
+    head = one[: common(one, other)]
+    head = head[: head.rfind(b'"') + 1]
+    tail = one[len(head) :][::-1]
+    tail = tail[: common(tail, other[len(head) :][::-1])]
+    return head, tail[: tail.rfind(b'"') + 1][::-1]
+
+
+def common(one: bytes, other: bytes) -> int:
+    """So many bytes at the start are the same."""
+    low, high = 0, min(len(one), len(other)) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
+from asgi_llmobs.bodies import distinct
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.safely import report
 
@@ -74,7 +75,11 @@ BEARER = re.compile(rb"Bearer [A-Za-z0-9._~+/=-]{12,}")
 # each of CREDENTIALS has so many of these characters in a row, and prose hardly ever
 WORD = b"w" * 15
 WORDS = bytes(ord("w") if chr(code).isalnum() and code < 128 or code in b"_-" else ord(" ") for code in range(256))
-REPETITIVE = 4096  # from so many bytes on it pays to look at each piece between commas only once
+LONG = 4096  # from so many bytes on it pays to leave out what need not be looked at
+LITERALS = tuple(literal for literals, _ in CREDENTIALS for literal in literals)
+LONGEST_NAME = max(map(len, SECRET_MEMBERS))
+HARMLESS, LONGEST_HARMLESS = 4096, 64  # so many words, and characters of one
+_harmless: set[bytes] = set()  # long words that are no credentials: names of members and models, again and again
 MARK_BYTES = MARK.encode()
 SHORTEST = 12  # characters of a credential of this very call that is looked for; "ollama" and "EMPTY" are words
 SECRET_HEADERS = frozenset(
@@ -91,8 +96,8 @@ def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
     for secret in secrets:
         if secret in content:
             content = content.replace(secret, MARK_BYTES)
-    seen = content if len(content) < REPETITIVE else b",".join(set(content.split(b",")))
-    words = long_words(seen)
+    seen = content if len(content) < LONG else distinct(content)
+    words = suspicious_words(seen)
     if words:
         for literals, pattern in CREDENTIALS:
             for literal in literals:
@@ -101,13 +106,15 @@ def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
                     break
     if b"Bearer " in seen:
         content = BEARER.sub(MARK_BYTES, content)
+    if len(seen) > max(LONG, LONGEST_NAME * seen.count(b'"')):  # long texts
+        seen = b'"'.join([piece for piece in seen.split(b'"') if len(piece) <= LONGEST_NAME])
     if not SECRET_MEMBERS.isdisjoint(seen.lower().split(b'"')):
         content = SECRET_MEMBER.sub(rb'\1"' + MARK_BYTES + b'"', content)
     return content
 
 
-def long_words(content: bytes) -> bytes:
-    """Every word of *content* that is long enough for a credential, once."""
+def suspicious_words(content: bytes) -> bytes:
+    """Every word of *content* that is long enough for a credential, once, but for those that are known to be none."""
     shape = content.translate(WORDS)
     start = shape.find(WORD)
     if start < 0:
@@ -119,6 +126,13 @@ def long_words(content: bytes) -> bytes:
             end = len(content)
         found.add(content[start:end])
         start = shape.find(WORD, end)
+    found -= _harmless
+    if len(_harmless) > HARMLESS:
+        _harmless.clear()
+    for word in list(found):
+        if len(word) < LONGEST_HARMLESS and not any(map(word.__contains__, LITERALS)):
+            _harmless.add(word)
+            found.discard(word)
     return b" ".join(found)
 
 

@@ -74,3 +74,35 @@ def test_head_and_tail():
     )
 
     assert (body.content, body.truncated, body.size) == (b"h" * 300 + b"t" * 100, True, 1800)
+
+
+def event(text: str, **more: object) -> bytes:
+    return b"data: " + json.dumps({"id": "chatcmpl-1", "choices": [{"delta": {"content": text}}], **more}).encode()
+
+
+def test_what_lines_repeat_is_left_out():
+    """Of lines that differ in one string that string is left, in its quotation marks; of others all."""
+    lines = [event(f" word{number}") for number in range(50)]
+    odd = event("other", usage={"total": 5})
+    found = bodies.distinct(b"\n\n".join([*lines, odd, *lines]))
+
+    assert len(found) < 3_000
+    assert found.startswith(lines[0] + b"\n" + lines[1]) and b'" word49"' in found and odd in found
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 30, 59])
+@pytest.mark.parametrize("piece", ["sk-canary", '"', "\\", "", "x" * 5_000])
+def test_no_string_of_a_line_is_cut(piece, place):
+    """Whatever differs between lines is found whole."""
+    texts = [f" {number % 3}" for number in range(60)]
+    texts[place] = f"sk-{piece}"
+    found = bodies.distinct(b"\n\n".join(event(text) for text in texts))
+
+    assert json.dumps(texts[place]).encode() in found
+
+
+def test_few_lines_stay():
+    """A body that is no stream is looked at as it is."""
+    content = b"a\n" * 5
+
+    assert bodies.distinct(content) is content

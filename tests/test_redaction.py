@@ -159,3 +159,23 @@ def test_wrong_rules_are_told_at_construction(rule):
     """With the option's name."""
     with pytest.raises(ConfigError, match="redact"):
         Redactor(rule)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 100, 199])
+def test_in_a_stream(place):
+    """Of many events that are alike, a credential in one is taken out, and the value of a member that one has."""
+    events = [{"id": "c", "choices": [{"delta": {"content": f" {number}"}}]} for number in range(200)]
+    key = f"sk-{'a1' * 12}"
+    events[place] = {"id": "c", "choices": [{"delta": {"content": f" {key}"}}]}
+    events[place - 1] = {"id": "c", "choices": [{"delta": {"content": " 0", "api_key": "hidden-value"}}]}
+    safe = Redactor().body(b"\n\n".join(b"data: " + json.dumps(one).encode() for one in events))
+
+    assert key.encode() not in safe and b"hidden-value" not in safe
+    assert safe.count(MARK.encode()) == 2 and safe.count(b'"content": " ') == 200
+
+
+def test_words_that_were_harmless():
+    """A long word that was looked at once is not taken for one that is a credential."""
+    for _ in range(2):
+        assert safe_text("completion_tokens_details") == "completion_tokens_details"
+        assert safe_text(f"completion_tokens_details sk-{'b2' * 12}") == f"completion_tokens_details {MARK}"
