@@ -5,7 +5,8 @@
     ├── FilterError        a query names a field or a value that no filter knows
     ├── UnsupportedClient  wrap() was given something that holds no httpx or httpx2 client
     └── StoreError         the store cannot be opened or is of a newer version
-        └── SchemaTooNew   the database was written by a newer asgi_llmobs
+        ├── SchemaTooNew   the database was written by a newer asgi_llmobs
+        └── TooSlow        what was asked takes longer than it may
 
 Nothing of this is raised while the app handles a request: what goes wrong there is counted and logged by
 :mod:`asgi_llmobs.safely`.
@@ -14,7 +15,16 @@ Nothing of this is raised while the app handles a request: what goes wrong there
 import errno
 from enum import StrEnum
 
-__all__ = ["ConfigError", "FilterError", "LLMObsError", "SchemaTooNew", "StoreError", "Trouble", "UnsupportedClient"]
+__all__ = [
+    "ConfigError",
+    "FilterError",
+    "LLMObsError",
+    "SchemaTooNew",
+    "StoreError",
+    "TooSlow",
+    "Trouble",
+    "UnsupportedClient",
+]
 
 
 class LLMObsError(Exception):
@@ -98,3 +108,10 @@ class SchemaTooNew(StoreError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, Trouble.NEWER)
+
+
+class TooSlow(StoreError):
+    """What was asked takes longer than it may; the database stopped it."""
+
+    def __init__(self, text: str = "reading takes too long") -> None:
+        super().__init__(text, Trouble.TRANSIENT)

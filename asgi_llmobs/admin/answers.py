@@ -90,6 +90,12 @@ def plain(status: int, *, headers: Mapping[str, str] | None = None) -> Response:
     return Response(b"", status, {**GUARD, "content-security-policy": INERT, **(headers or {})})
 
 
+def message(status: int, text: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """One sentence, where no page can be made."""
+    own = {"content-type": "text/plain; charset=utf-8", "content-security-policy": INERT}
+    return Response(text.encode(), status, {**GUARD, **own, **(headers or {})})
+
+
 def redirect(location: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """On to *location*, which must be relative and start with a dot, so that it can only lead below this host."""
     if not location.startswith(("./", "../")):

@@ -11,19 +11,30 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llmobs.admin.address import inner_path, last_segment, safe_next, to_root
-from asgi_llmobs.admin.answers import attachment, html, json_answer, new_nonce, plain, problem, redirect, static
+from asgi_llmobs.admin.answers import (
+    attachment,
+    html,
+    json_answer,
+    message,
+    new_nonce,
+    plain,
+    problem,
+    redirect,
+    static,
+)
 from asgi_llmobs.admin.assets import assets
 from asgi_llmobs.admin.lock import Decision, Lock, arguments, cookie_name, environment
 from asgi_llmobs.admin.origin import foreign_read, foreign_write
 from asgi_llmobs.admin.page import Download, NotFound, Page, Permission, Route, View, allowed, match
 from asgi_llmobs.admin.pages import ROUTES
 from asgi_llmobs.admin.templating import render
-from asgi_llmobs.admin.workers import in_thread
+from asgi_llmobs.admin.workers import Busy, in_thread
 from asgi_llmobs.auth import Role
 from asgi_llmobs.config import Config
-from asgi_llmobs.errors import FilterError, StoreError
+from asgi_llmobs.errors import FilterError, StoreError, TooSlow
 from asgi_llmobs.safely import safely
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.deadline import within
 from asgi_llmobs.store.signins import SESSION_SECONDS, SignIns
 
 __all__ = ["Admin"]
@@ -43,6 +54,11 @@ ERRORS = {
     500: "This page failed. The app is not affected; its log names the place.",
     503: "The store cannot be read right now. Recording goes on; try again in a moment.",
 }
+
+
+READ_SECONDS = 5.0  # that a page may read
+SLOW = "This takes longer than {seconds:g} seconds. Ask for less: a shorter time, fewer columns, another filter."
+BUSY = "Many are reading just now. Try again in a moment."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +136,7 @@ class Admin:
     async def _answered(self, request: Request) -> Response:
         try:
             return await self._respond(request)
-        except StoreError:
+        except (StoreError, Busy):
             return plain(503)
         except ClientDisconnect:
             return plain(400)  # nobody will read it
@@ -153,8 +169,11 @@ class Admin:
     # -- pages -----------------------------------------------------------------------------------------------------
 
     async def _page(self, visit: Visit) -> Response:
-        visit = replace(visit, decision=await self.lock.decide(visit.request))
-        return await in_thread(self._refuse if visit.decision.role is None else self._admit, visit)
+        try:
+            visit = replace(visit, decision=await self.lock.decide(visit.request))
+            return await in_thread(self._refuse if visit.decision.role is None else self._admit, visit)
+        except Busy:
+            return (problem if visit.as_json else message)(503, BUSY, headers={"retry-after": "5"})
 
     def _admit(self, visit: Visit) -> Response:
         """The page of a visitor with a role. Runs, like all below, in a worker thread."""
@@ -182,11 +201,15 @@ class Admin:
         )
         with safely(f"admin page /{route.slug}"):
             try:
-                return self._answer(route, route.load(view), visit)
+                with within(READ_SECONDS):
+                    loaded = route.load(view)
+                return self._answer(route, loaded, visit)
             except NotFound:
                 return self._error(visit, 404)
             except FilterError as error:
                 return self._error(visit, 422, str(error), field=error.field)
+            except TooSlow:
+                return self._error(visit, 503, SLOW.format(seconds=READ_SECONDS))
             except StoreError:
                 return self._error(visit, 503)
         return self._error(visit, 500)

@@ -14,8 +14,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from asgi_llmobs.errors import StoreError, Trouble
+from asgi_llmobs.errors import StoreError, TooSlow, Trouble
 from asgi_llmobs.store import partitions
+from asgi_llmobs.store.deadline import expired, held
 from asgi_llmobs.store.postgres import Postgres, copy, translated
 from asgi_llmobs.store.sqlite import SQLite
 from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION
@@ -129,12 +130,13 @@ class Database:
         Raises:
             StoreError: The database cannot be opened or read, or it takes too long.
             SchemaTooNew: It was written by a newer version.
+            TooSlow: It took longer than :func:`asgi_llmobs.store.deadline.within` allows.
         """
         if self.replica is not None and not fresh:
             with self.replica.read() as connection:
                 yield connection
             return
-        with self._connection(write=False, patient=fresh) as connection:
+        with self._connection(write=False, patient=fresh) as connection, held(connection):
             yield connection
 
     @contextmanager
@@ -198,7 +200,7 @@ class Database:
                         self.backend.begun(connection, write=write, patient=patient)
                         yield connection
             except DBAPIError as error:
-                raise self._told(error) from error
+                raise TooSlow if not write and expired() else self._told(error) from error
 
     def _told(self, error: DBAPIError | sqlite3.Error, where: str | None = None) -> StoreError:
         original = error.orig if isinstance(error, DBAPIError) else error
