@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
-from asgi_llmobs.providers.bodies import Chunk, answer_of, chunks, is_stream, request_of
+from asgi_llmobs.providers.bodies import Chunk, Pieces, answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.draft import Draft
 from asgi_llmobs.providers.values import array, as_text, blob, count, link, named, obj, plus, rest, string
 from asgi_llmobs.records import Message, Part, Reading, Usage
@@ -201,6 +201,13 @@ def anthropic_message(message: dict[str, Any], reading: Reading, size: int) -> N
     draft.publish()
 
 
+def adds_piece(data: dict[str, Any]) -> bool:
+    """Whether an event says nothing but a piece of a block."""
+    delta = data.get("delta")
+    return data.get("type") == "content_block_delta" and isinstance(delta, dict) and len(delta) == 2
+
+
+DELTA = Pieces.of(adds_piece, "text", "thinking", "partial_json")
 DELTAS = {"text_delta": ("text", "text"), "thinking_delta": ("reasoning", "thinking")}
 
 
@@ -262,7 +269,7 @@ def read_messages(wire: Wire, reading: Reading) -> None:
     """The Messages API."""
     anthropic_request(request_of(wire, reading), reading)
     if is_stream(reading):
-        anthropic_stream(chunks(wire, reading), reading)
+        anthropic_stream(chunks(wire, reading, DELTA), reading)
     else:
         anthropic_message(answer_of(wire, reading), reading, len(wire.response_body))
 

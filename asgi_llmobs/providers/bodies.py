@@ -1,14 +1,10 @@
 """The bodies of an exchange as parsed JSON: the request, a whole answer, the objects of a streamed one."""
 
 from collections.abc import Iterator
-from itertools import accumulate
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any
 
 from asgi_llmobs.providers.base import Wire
 from asgi_llmobs.providers.framing import (
-    MAX_DEPTH,
     Event,
     aws_events,
     json_array_items,
@@ -16,10 +12,11 @@ from asgi_llmobs.providers.framing import (
     parse_json,
     sse_events,
 )
+from asgi_llmobs.providers.runs import Chunk, Pieces, chunks_at_once
 from asgi_llmobs.providers.values import named, obj, warn
 from asgi_llmobs.records import Reading
 
-__all__ = ["Chunk", "answer_of", "chunks", "is_stream", "request_of"]
+__all__ = ["Chunk", "Pieces", "answer_of", "chunks", "is_stream", "request_of"]
 
 STREAMS = {
     "sse": sse_events,
@@ -52,17 +49,15 @@ def is_stream(reading: Reading) -> bool:
     return reading.framing in STREAMS
 
 
-class Chunk(NamedTuple):
-    """One object of a stream: the event's name (``""`` where it has none), the object, the offset just after it."""
+def chunks(wire: Wire, reading: Reading, pieces: Pieces | None = None) -> Iterator[Chunk]:
+    """The objects of a streamed answer in the framing that the reading names; ``[DONE]`` ends it.
 
-    type: str
-    data: dict[str, Any]
-    end: int
-
-
-def chunks(wire: Wire, reading: Reading) -> Iterator[Chunk]:
-    """The objects of a streamed answer in the framing that the reading names; ``[DONE]`` ends it."""
-    known = at_once(wire.response_body) if reading.framing == "sse" else None
+    Args:
+        wire: The exchange.
+        reading: Names the framing, and is told what could not be read.
+        pieces: What strings may be put together where events differ in nothing else.
+    """
+    known = chunks_at_once(wire.response_body, pieces) if reading.framing == "sse" else None
     if known is not None:
         yield from known
         return
@@ -75,31 +70,6 @@ def chunks(wire: Wire, reading: Reading) -> Iterator[Chunk]:
             yield Chunk(event.type, data, event.end)
         elif event.data.strip():
             broken(event, wire, reading)
-
-
-def at_once(body: bytes) -> list[Chunk] | None:
-    """All chunks of a stream of the plainest form, parsed in one go; ``None`` where it is of any other.
-
-    That form is ``data: {…}`` and a blank line, again and again, and at the end perhaps ``data: [DONE]``.
-    """
-    events = body.removesuffix(b"\n\n").split(b"\n\n")
-    plain = events[:-1] if events[-1] == b"data: [DONE]" else events
-    if body.count(b"\n") != 2 * len(events) or b"\r" in body or not body.endswith(b"\n\n"):
-        return None
-    for event in plain:
-        if event[:7] != b"data: {" or event[-1:] != b"}" or event.count(b"{") + event.count(b"[") > MAX_DEPTH:
-            return None
-    try:
-        values = orjson.loads(b"[" + b",".join([event[6:] for event in plain]) + b"]")
-    except ValueError:
-        return None
-    if len(values) != len(plain):
-        return None
-    ends = accumulate(len(event) + 2 for event in events)
-    found = [Chunk("", value, end) for value, end in zip(values, ends, strict=False)]
-    if len(plain) < len(events):
-        found.append(Chunk("[DONE]", {}, len(body)))
-    return found
 
 
 def broken(event: Event, wire: Wire, reading: Reading) -> None:

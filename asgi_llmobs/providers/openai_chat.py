@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from asgi_llmobs.providers.base import Dialect, Wire
-from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream
+from asgi_llmobs.providers.bodies import Pieces, answer_of, chunks, is_stream
 from asgi_llmobs.providers.draft import Draft
 from asgi_llmobs.providers.failures import error_of
 from asgi_llmobs.providers.openai_messages import chat_request, input_part, text_of
@@ -194,21 +194,14 @@ class Answer:
         Returns:
             ``False`` where it says anything else: then it is to be taken in whole.
         """
-        choices = data.get("choices")
-        if type(choices) is not list or len(choices) != 1 or data.get("usage") or not TEXT_CHUNK.issuperset(data):
+        if not adds_text(data) or self.envelope != [data.get(name) for name in ENVELOPE]:
             return False
-        choice = choices[0]
-        if type(choice) is not dict or choice.get("finish_reason") is not None or not TEXT_CHOICE.issuperset(choice):
-            return False
+        choice = data["choices"][0]
         index = 0 if self.single else choice.get("index")
         known = self.choices.get(index) if type(index) is int else None
-        piece = choice.get("delta")
-        if known is None or type(piece) is not dict or not TEXT_DELTA.issuperset(piece):
+        if known is None:
             return False
-        text = piece.get("content")
-        if not (text is None or type(text) is str) or self.envelope != [data.get(name) for name in ENVELOPE]:
-            return False
-        known.draft.write("text", text, end)
+        known.draft.write("text", choice["delta"].get("content"), end)
         return True
 
     def take(self, data: dict[str, Any], end: int) -> None:
@@ -271,6 +264,24 @@ class Answer:
         return bool(self.choices) and all(item.draft.finish_reason is not None for item in self.choices.values())
 
 
+def adds_text(data: dict[str, Any]) -> bool:
+    """Whether a chunk may say nothing but a piece of text, of one choice."""
+    choices = data.get("choices")
+    if type(choices) is not list or len(choices) != 1 or data.get("usage") or not TEXT_CHUNK.issuperset(data):
+        return False
+    choice = choices[0]
+    if type(choice) is not dict or choice.get("finish_reason") is not None or not TEXT_CHOICE.issuperset(choice):
+        return False
+    piece = choice.get("delta")
+    if type(piece) is not dict or not TEXT_DELTA.issuperset(piece):
+        return False
+    text = piece.get("content")
+    return text is None or type(text) is str
+
+
+TEXT = Pieces.of(adds_text, "content")
+
+
 def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
     """What is inside Cloudflare's ``{"result": …, "success": …, "errors": […]}``."""
     result = data.get("result")
@@ -285,7 +296,7 @@ def read_chat(wire: Wire, reading: Reading) -> None:
     answer = Answer(reading, single=body.get("n") in (None, 1))
     if is_stream(reading):
         reading.ended = False
-        for chunk in chunks(wire, reading):
+        for chunk in chunks(wire, reading, TEXT):
             if chunk.type == "[DONE]":
                 reading.ended = True
             elif chunk.type == "error" or chunk.data.get("error"):
