@@ -476,6 +476,7 @@ class Exchange:
     omit_response: bool = False
     trace: Any = None  # context.Trace while in process; dropped when it crosses to the store
     origin: Mapping[str, Any] | None = None  # service, release, host and pid, where it comes from another process
+    name: str | None = None  # what an instrumentation calls it
 
     def inherit(self) -> None:
         """Take over what the trace says by now and the call itself does not; a session of its own keeps its names."""

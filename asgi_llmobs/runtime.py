@@ -45,8 +45,9 @@ class LLMObs:
         self._given_sinks = sinks
         self._database: Any = None
         self._admin: Any = None
+        self._receiver: Any = None
         self._lock = threading.Lock()
-        self._admin_lock = threading.Lock()
+        self._admin_lock = threading.RLock()
         self._held = False
         self.spool: Spool = self._make_spool()
         self.pipeline = Pipeline(self.config, Prices(self.config), self._resource)
@@ -94,6 +95,9 @@ class LLMObs:
             return self._database
 
     def _open_sinks(self) -> Sequence[Sink]:
+        return self._stores()
+
+    def _stores(self) -> Sequence[Sink]:
         if self._given_sinks is not None:
             return self._given_sinks
         from asgi_llmobs.store.write import Sink as StoreSink  # as above
@@ -177,7 +181,17 @@ class LLMObs:
             config=self.config,
             auth=auth if auth is not None else self.config.auth,
             title=title,
+            ingest=self._ingest(),
         )
+
+    def _ingest(self) -> Any:
+        """Takes in OTLP traces that other processes send; made at its first use."""
+        with self._admin_lock:
+            if self._receiver is None:
+                from asgi_llmobs.otlp import Receiver  # only where the admin is used
+
+                self._receiver = Receiver(self.config, self.pipeline, self._stores)
+            return self._receiver
 
     def default_admin(self) -> Any:
         """The admin that the middleware serves; made once."""
@@ -262,7 +276,7 @@ class LLMObs:
             if self._held:
                 self.writer.resume()
             return
-        self._lock, self._admin_lock = threading.Lock(), threading.Lock()
+        self._lock, self._admin_lock = threading.Lock(), threading.RLock()
         self.spool.reset_after_fork()
         self.writer.reset_after_fork()
         self._sweeper = self._worker = None  # the child is another process: it has no lease of its parent's

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "asgi_llmobs"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # every line is a floor, the lowest first; rooms on one floor know nothing of each other
-GROUND = ["errors encodings", "config records safely", "context auth bodies", "providers pricing redaction"]
-WRITE_WING = ["spool", "pipeline", "writer", "capture"]
+GROUND = ["errors encodings", "config records safely", "context auth bodies", "providers pricing redaction", "semconv"]
+WRITE_WING = ["spool", "pipeline", "writer", "otlp capture"]
 READ_WING = ["store filters", "queries retention", "admin"]
 ROOF = ["accounting", "runtime", "middleware testing", "cli", "__main__", "__init__"]
 

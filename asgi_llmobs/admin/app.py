@@ -23,6 +23,7 @@ from asgi_llmobs.admin.answers import (
     static,
 )
 from asgi_llmobs.admin.assets import assets
+from asgi_llmobs.admin.intake import INTAKES, Ingest, Intake, is_exporter, take
 from asgi_llmobs.admin.lock import Decision, Lock, arguments, cookie_name, environment
 from asgi_llmobs.admin.origin import foreign_read, foreign_write
 from asgi_llmobs.admin.page import Download, NotFound, Page, Permission, Route, View, allowed, match
@@ -89,6 +90,7 @@ class Admin:
         title: What the pages are headed with.
         config: The options in force, for the status page; what is or may hold a secret is not shown.
         environ: Where variables are looked up; the process's environment unless given.
+        ingest: Takes in what is sent to ``v1/traces``; ``None``: nothing is.
 
     Raises:
         ConfigError: *auth* is none of these.
@@ -104,8 +106,10 @@ class Admin:
         title: str | None = None,
         config: Config | None = None,
         environ: Mapping[str, str] | None = None,
+        ingest: Ingest | None = None,
     ) -> None:
         self.database = database
+        self.ingest = ingest
         self.stats = stats
         self.config = config or Config()
         self.project = project or self.config.project
@@ -277,8 +281,18 @@ class Admin:
     # -- signing in and out ----------------------------------------------------------------------------------------
 
     async def _post(self, visit: Visit) -> Response:
+        intake = self._intake(visit)
         if foreign_write(visit.request):
-            return plain(403)
+            # a program need not show what a browser shows; but a stranger is not told what is here
+            if intake is None or not is_exporter(visit.request):
+                return plain(403)
+            visit = replace(visit, decision=await self.lock.decide(visit.request))
+            return await self._take(intake, visit) if visit.decision.role is not None else plain(403)
+        if intake is not None:
+            visit = replace(visit, decision=await self.lock.decide(visit.request))
+            if visit.decision.role is not None:
+                return await self._take(intake, visit)
+            return await in_thread(self._refuse, visit)
         if self._is_login(visit):
             return await self._sign_in(visit)
         decision = await self.lock.decide(visit.request)
@@ -289,6 +303,19 @@ class Admin:
             gone = f"{cookie_name(is_secure(visit.request))}=; Max-Age=0; {cookie_flags(visit.request)}"
             return redirect("./login", headers={"set-cookie": gone})
         return plain(405, headers={"allow": "GET, HEAD"})
+
+    def _intake(self, visit: Visit) -> Intake | None:
+        """What takes in data at this address."""
+        if self.ingest is None or visit.as_json:
+            return None
+        return next((each for each in INTAKES if each.segments == visit.segments), None)
+
+    async def _take(self, intake: Intake, visit: Visit) -> Response:
+        decision = visit.decision
+        if not allowed(decision.role, intake.permission) and not decision.development:
+            return plain(403)
+        assert self.ingest is not None
+        return await take(intake, self.ingest, visit.request)
 
     def _is_login(self, visit: Visit) -> bool:
         return visit.segments == ("login",) and not visit.as_json and self.lock.challenge == "form"

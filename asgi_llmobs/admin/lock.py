@@ -98,6 +98,9 @@ class Lock:
     2. ``LLMOBS_ADMIN_TOKEN`` or ``LLMOBS_ADMIN_PASSWORD``: bearer token, or the sign-in page and its cookie.
     3. Open, with a development signal and a direct visitor from this machine; never with ``LLMOBS_STRICT=1``.
     4. Locked: the log gets a sign-in link that works once.
+
+    ``LLMOBS_INGEST_TOKEN`` lets whoever bears it send data in and nothing else, whatever opens the pages; but
+    where ``auth=`` is a callable, that decides alone.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Lock:
             or "--reload" in argv
         )
         self.tokens = tokens_of(auth, environ)
+        self.ingest = ingest_token(environ)
         self._link_until = 0.0
 
     @property
@@ -135,9 +139,11 @@ class Lock:
         wait = self.throttle.wait(peer(request))
         credentials = request.headers.get("authorization", "")
         scheme, _, value = credentials.partition(" ")
+        if self.ingest is not None and scheme.lower() == "bearer" and not wait and self.ingest.check(value.strip()):
+            return Decision(role=Role.INGEST)
         if isinstance(self.auth, Basic):
             return self._basic(self.auth, request, scheme, value.strip(), wait)
-        if scheme.lower() == "bearer" and self.tokens:
+        if scheme.lower() == "bearer" and (self.tokens or self.ingest):
             if wait:
                 return Decision(challenge="form", retry_after=wait)
             return Decision(role=self.check(request, value.strip()), challenge="form")
@@ -249,6 +255,11 @@ def tokens_of(auth: Any, environ: Mapping[str, str]) -> tuple[Token, ...]:
         return ()
     found = (environ.get(name, "").strip() for name in ("LLMOBS_ADMIN_TOKEN", "LLMOBS_ADMIN_PASSWORD"))
     return tuple(Token(Secret.of(text)) for text in found if text)
+
+
+def ingest_token(environ: Mapping[str, str]) -> Token | None:
+    text = environ.get("LLMOBS_INGEST_TOKEN", "").strip()
+    return Token(Secret.of(text), Role.INGEST) if text else None
 
 
 def cookies(request: Request) -> list[str]:

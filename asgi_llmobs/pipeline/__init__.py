@@ -18,6 +18,8 @@ from asgi_llmobs.pipeline.verdict import (
     without_answer,
 )
 from asgi_llmobs.providers import read
+from asgi_llmobs.providers.framing import parse_json
+from asgi_llmobs.providers.otel import dumped
 from asgi_llmobs.records import Attempt, Cost, Exchange, Kind, Outcome, Reading, Request, Span, Usage
 from asgi_llmobs.redaction import Redactor, safe_url
 from asgi_llmobs.safely import safely
@@ -94,9 +96,21 @@ class Pipeline:
             input=self._redactor.text(span.input) if span.input and full else None,
             output=self._redactor.text(span.output) if span.output and full else None,
             error_message=self._redactor.text(span.error_message) if span.error_message and full else None,
+            attributes=self._attributes(span.attributes, full) if span.attributes else span.attributes,
             # what another process left behind says itself where it is from
             **(self._resource() if span.pid is None else {}),
         )
+
+    def _attributes(self, attributes: Mapping[str, Any], full: bool) -> Mapping[str, Any]:
+        """Attributes as they may be stored: only numbers where no content is."""
+        if not full:
+            return {name: value for name, value in attributes.items() if isinstance(value, bool | int | float)}
+        raw = dumped(attributes)
+        safe = self._redactor.body(raw)
+        if safe == raw:
+            return attributes
+        found = parse_json(safe)
+        return found if isinstance(found, dict) else {}
 
     def _request(self, exchange: Exchange) -> Request:
         sides = Sides(exchange, self._redactor, self.config.max_body)
@@ -174,7 +188,7 @@ class Pipeline:
             "parent_id": exchange.parent_id,
             "project": exchange.project,
             "kind": KINDS.get(reading.operation, Kind.LLM),
-            "name": name_of(reading),
+            "name": exchange.name or name_of(reading),
             "start_ns": exchange.first_start_ns,
             "session_id": exchange.session_id,
             "session_name": exchange.session_name,

@@ -15,6 +15,7 @@ from asgi_llmobs.providers import (
     mistral,
     ollama,
     openai,
+    otel,
     replicate,
     vertex,
     watsonx,
@@ -42,6 +43,7 @@ MODULES = (
     compatible,
     huggingface,
     aleph_alpha,
+    otel,
 )
 
 PROVIDERS: tuple[Provider, ...] = tuple(provider for module in MODULES for provider in module.PROVIDERS)

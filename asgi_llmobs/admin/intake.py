@@ -1,0 +1,120 @@
+"""Addresses that take data in: read to a limit off the event loop's back, handed to the engine, answered as it says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asgi_llmobs.admin.answers import GUARD, INERT, plain
+from asgi_llmobs.admin.page import Permission, Route
+
+__all__ = ["INTAKES", "Ingest", "Intake", "Sent", "is_exporter", "take"]
+
+THREADS = 2  # of each event loop: what is taken in never takes those of the pages
+WAITING = 16  # requests that are read or worked on at a time
+SECONDS = 30.0  # in which a request must have arrived
+MACHINE_TYPES = ("application/x-protobuf", "application/protobuf", "application/json")
+
+
+class Taken(Protocol):
+    """What the sender is told."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Ingest(Protocol):
+    """What takes data in, on the other side of the house."""
+
+    @property
+    def limits(self) -> Any:
+        """``limits.body``: bytes of one request at most."""
+
+    def traces(self, body: bytes, content_type: str, content_encoding: str) -> Taken:
+        """Take OTLP traces in. Blocking."""
+
+
+class Sent(NamedTuple):
+    """A request that has arrived."""
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake(Route):
+    """An address that takes data in by POST; ``load`` gets the engine's ingest and what was sent."""
+
+    load: Callable[..., Taken]
+
+
+def traces(ingest: Ingest, sent: Sent) -> Taken:
+    return ingest.traces(*sent)
+
+
+INTAKES: tuple[Intake, ...] = tuple(
+    Intake(slug=slug, load=traces, permission=Permission.INGEST)
+    for slug in ("v1/traces", "v1/trace/log", "v1/trace/log-python")
+)
+
+_limiter: RunVar[tuple[anyio.CapacityLimiter, list[int]]] = RunVar("llmobs_intake_limiter")
+
+
+def is_exporter(request: Request) -> bool:
+    """Whether a program sends this: no page of another site can, unasked, with these content types."""
+    headers = request.headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return "origin" not in headers and "sec-fetch-site" not in headers and kind in MACHINE_TYPES
+
+
+async def take(intake: Intake, ingest: Ingest, request: Request) -> Response:
+    """Read the request and let *intake* work on it in a thread."""
+    try:
+        limiter, waiting = _limiter.get()
+    except LookupError:
+        limiter, waiting = anyio.CapacityLimiter(THREADS), [0]
+        _limiter.set((limiter, waiting))
+    if waiting[0] >= WAITING:
+        return plain(429, headers={"retry-after": "1"})
+    waiting[0] += 1
+    try:
+        body = None
+        with anyio.move_on_after(SECONDS) as patience:
+            body = await read(request, ingest.limits.body)
+        if patience.cancelled_caught:
+            return plain(408, headers={"connection": "close"})
+        if body is None:
+            return plain(413, headers={"connection": "close"})
+        headers = request.headers
+        sent = Sent(body, headers.get("content-type", ""), headers.get("content-encoding", ""))
+        taken = await anyio.to_thread.run_sync(intake.load, ingest, sent, limiter=limiter)
+    finally:
+        waiting[0] -= 1
+    more = {"content-type": taken.media_type, "content-security-policy": INERT, **taken.headers}
+    return Response(taken.content, taken.status, {**GUARD, **more})
+
+
+async def read(request: Request, limit: int) -> bytes | None:
+    """The body, ``None`` where it is larger than *limit*."""
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and len(said) < 20 and int(said) > limit:
+        return None
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
