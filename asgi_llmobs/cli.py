@@ -69,6 +69,16 @@ def parser() -> argparse.ArgumentParser:
     prune.add_argument("--dry-run", action="store_true", help="delete nothing, only say what would go")
     prune.add_argument("--keep", metavar="LIMITS", help="what is kept, e.g. 30d,2GB (default: LLMOBS_RETENTION)")
     prune.set_defaults(run=run_prune)
+
+    shard = commands.add_parser(
+        "shard",
+        help="let a further PostgreSQL server hold a part of a store on PostgreSQL",
+        description="Make a further PostgreSQL database known to the store (LLMOBS_DATABASE_URL): from the third day on "
+        "days lie on all of the shards in turn. The role of the store must be allowed to create extensions and foreign "
+        "servers.",
+    )
+    shard.add_argument("url", metavar="URL", help="how the store reaches it: postgresql://user:password@host/name")
+    shard.set_defaults(run=run_shard)
     return top
 
 
@@ -233,7 +243,7 @@ def version(name: str) -> str | None:
 
 def shown(name: str, value: Any) -> str:
     """An option's value without a password in it."""
-    if name == "store" and isinstance(value, str) and "@" in value:
+    if name in ("store", "read_url") and isinstance(value, str) and "@" in value:
         scheme, _, rest = value.partition("://")
         return f"{scheme}://***@{rest.rpartition('@')[2]}"
     if isinstance(value, Mapping):
@@ -286,4 +296,27 @@ def run_prune(given: argparse.Namespace) -> int:
     finally:
         database.dispose()
     say(f"{gone.spans:,} spans{' would go' if given.dry_run else ' deleted'}, about {gone.bytes / 1_000_000:,.1f} MB")
+    return 0
+
+
+# shard
+
+
+def run_shard(given: argparse.Namespace) -> int:
+    """Make a shard known to the store; 1 where that does not work."""
+    from asgi_llmobs.store.database import Database
+    from asgi_llmobs.store.shards import add_shard
+
+    try:
+        database = Database(LLMObs(instrument="off").store)
+        if database.sqlite:
+            say("shards belong to a store on PostgreSQL: set LLMOBS_DATABASE_URL")
+            return 1
+        with database.write() as connection:
+            name = add_shard(connection, given.url)
+        database.dispose()
+    except (LLMObsError, ImportError) as error:
+        say(str(error))
+        return 1
+    say(f"{name}: days that have no partition yet will lie there in turn")
     return 0

@@ -99,6 +99,10 @@ class Config:
         "memory under pytest.",
         env="LLMOBS_DATABASE_URL",
     )
+    read_url: str | None = option(
+        None,
+        "URL of a read replica of a PostgreSQL store: pages and queries read from there, all else from the store.",
+    )
     project: str = option("default", "The isolation boundary that what is captured belongs to.")
     enabled: bool = option(True, "False: capture nothing, start nothing, serve the admin only.", parse="bool")
     capture: Literal["full", "metadata", "off"] = option(
@@ -210,6 +214,11 @@ class Config:
                 raise ConfigError("trust_inbound", f"{entry!r} is no address or network; write 10.0.0.0/8 or ::1")
 
     def _check_store(self) -> None:
+        read_url: Any = self.read_url
+        if read_url is not None and not (isinstance(read_url, str) and (self.store or "").startswith("postgres")):
+            raise ConfigError("read_url", "a replica belongs to a store on PostgreSQL; name that too, or leave it out")
+        if read_url is not None and not read_url.startswith("postgres"):
+            raise ConfigError("read_url", "give the URL of a PostgreSQL server, postgresql://user@host/name")
         if self.store is None:
             return
         if not isinstance(self.store, str):

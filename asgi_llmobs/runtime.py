@@ -91,7 +91,7 @@ class LLMObs:
 
         with self._lock:
             if self._database is None:
-                self._database = Database(self.store)
+                self._database = Database(self.store, read_url=self.config.read_url)
             return self._database
 
     def _open_sinks(self) -> Sequence[Sink]:

@@ -14,6 +14,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"store": "mysql://host/db"}, "store", "sqlite:///path/llmobs.db"),
     ({"store": "llmobs.db"}, "store", "sqlite:///path/llmobs.db"),
     ({"store": 7}, "store", "database URL"),
+    ({"read_url": "postgresql://replica/app"}, "read_url", "belongs to a store on PostgreSQL"),
+    ({"read_url": "sqlite:///x.db", "store": "postgresql://db/app"}, "read_url", "postgresql://user@host/name"),
     ({"capture": "some"}, "capture", "full, metadata, off"),
     ({"capture": True}, "capture", "full, metadata, off"),
     ({"instrument": "always"}, "instrument", "auto, off"),
@@ -86,6 +88,7 @@ def test_the_middleware_takes_the_same_options() -> None:
 
 VARIABLES: list[tuple[str, str, str, Any]] = [
     ("LLMOBS_DATABASE_URL", "sqlite:///x.db", "store", "sqlite:///x.db"),
+    ("LLMOBS_READ_URL", "postgresql://replica/app", "read_url", "postgresql://replica/app"),
     ("LLMOBS_PROJECT", "shop", "project", "shop"),
     ("LLMOBS_ENABLED", "off", "enabled", False),
     ("LLMOBS_ENABLED", "1", "enabled", True),
@@ -112,7 +115,8 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
 @pytest.mark.parametrize(("variable", "text", "name", "value"), VARIABLES)
 def test_variables(variable: str, text: str, name: str, value: Any) -> None:
     """Each option has a variable; what is given in the code wins."""
-    assert getattr(Config.make({variable: text}), name) == value
+    store = {"LLMOBS_DATABASE_URL": "postgresql://db/app"}  # which a replica cannot do without
+    assert getattr(Config.make({**store, variable: text}), name) == value
 
 
 def test_every_option_has_its_variable() -> None:

@@ -48,7 +48,12 @@ def totals(db: Database, flt: Filter) -> Totals:
     )
     with db.read() as connection:
         narrow = narrowed(connection, flt)
-        where = and_(columns.project == name(flt.project), REQUESTS.base, in_time(columns.start_ns, flt), narrow.where)
+        where = and_(
+            columns.project == name(flt.project),
+            REQUESTS.base,
+            in_time(connection, columns.start_ns, flt),
+            narrow.where,
+        )
         found = connection.execute(query.where(where)).one()
     whole = [None if value is None else int(value) for value in found]
     return Totals(

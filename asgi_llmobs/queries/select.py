@@ -26,9 +26,10 @@ from sqlalchemy.sql import literal
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.paging import Listing, Narrowed, Ordered, Page, is_true, page_of
+from asgi_llmobs.store.database import first_key
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.search import found_keys
-from asgi_llmobs.store.tables import PropertyRow, SessionRow, SpanRow, TraceRow
+from asgi_llmobs.store.tables import PARTITIONED, PropertyRow, SessionRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
 __all__ = ["REQUESTS", "Listing", "in_time", "requests_page", "sessions_page", "traces_page"]
@@ -66,11 +67,14 @@ def status_of(values: Sequence[str]) -> ColumnElement[bool]:
     return or_(false(), *conditions)
 
 
-def in_time(column: Any, flt: Filter) -> ColumnElement[bool]:
+def in_time(connection: Connection, column: Any, flt: Filter) -> ColumnElement[bool]:
     """That *column* lies in the filter's time range."""
     conditions: list[ColumnElement[bool]] = []
     if flt.since_ns is not None:
         conditions.append(column >= flt.since_ns)
+        lowest = first_key(connection, flt.since_ns)
+        if lowest and column.table in PARTITIONED:  # spares the partitions of earlier days
+            conditions.append(column.table.c.key >= literal(lowest, literal_execute=True))
     if flt.until_ns is not None:
         conditions.append(column < flt.until_ns)
     return and_(true(), *conditions)
@@ -134,7 +138,7 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
     base = and_(
         columns.project == name(flt.project),
         columns.is_request == literal(1, literal_execute=True),
-        in_time(columns.start_ns, flt),
+        in_time(connection, columns.start_ns, flt),
     )
     tries: list[list[Select[Any]]] = [
         [select(columns.key).where(base, column.is_not(None), any_of(column, values))]
@@ -146,7 +150,8 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
         if values
     ]
     for label, wanted in property_groups(flt).items():
-        tries.append([select(properties.c.key).where(entries(flt, label, wanted), in_time(properties.c.start_ns, flt))])
+        time = in_time(connection, properties.c.start_ns, flt)
+        tries.append([select(properties.c.key).where(entries(flt, label, wanted), time)])
     if flt.status and not any(value == "ok" or value[0].isdigit() for value in flt.status):
         tries.append([select(columns.key).where(base, status_of(flt.status))])
     if flt.model and not any("*" in model for model in flt.model):
@@ -203,7 +208,7 @@ def requests_page(
         select(spans.c.start_ns, spans.c.key, *columns),
         narrowed(connection, flt),
         project=flt.project,
-        time=in_time(spans.c.start_ns, flt),
+        time=in_time(connection, spans.c.start_ns, flt),
         cursor=cursor,
         limit=limit,
     )
@@ -216,7 +221,14 @@ SESSIONS = Ordered(sessions, sessions.c.project, sessions.c.end_ns, sessions.c.s
 def traces_page(connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int) -> Page:
     """A page of the traces with a request that *flt* means, with *columns* of ``llmobs_traces``."""
     return groups_page(
-        connection, flt, TRACES, spans.c.trace_id, in_time(traces.c.start_ns, flt), columns, cursor=cursor, limit=limit
+        connection,
+        flt,
+        TRACES,
+        spans.c.trace_id,
+        in_time(connection, traces.c.start_ns, flt),
+        columns,
+        cursor=cursor,
+        limit=limit,
     )
 
 
@@ -246,8 +258,8 @@ def groups_page(
     narrow = narrowed(connection, flt)
     if not is_true(narrow.where):
         wanted = and_(
-            spans.c.project == name(flt.project), REQUESTS.base, member.is_not(None), in_time(spans.c.start_ns, flt),
-            narrow.where,
+            spans.c.project == name(flt.project), REQUESTS.base, member.is_not(None),
+            in_time(connection, spans.c.start_ns, flt), narrow.where,
         )  # fmt: skip
         if narrow.few:
             groups = connection.execute(select(member).where(wanted).distinct()).scalars().all()

@@ -22,7 +22,7 @@ from asgi_llmobs.store.sqlite import SQLite
 from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
-__all__ = ["Database", "in_chunks", "insert", "insert_statement", "new_keys", "since"]
+__all__ = ["Database", "first_key", "in_chunks", "insert", "insert_statement", "new_keys"]
 
 OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
 DRIVERS = {
@@ -325,12 +325,12 @@ def new_keys(connection: Connection, starts_ns: Sequence[int]) -> Sequence[int]:
     return range(last + 1, last + 1 + len(starts_ns))
 
 
-def since(connection: Connection, start_ns: int) -> str:
-    """A further condition on ``llmobs_spans`` that holds for all that began at *start_ns* or later.
+def first_key(connection: Connection, start_ns: int) -> int:
+    """The lowest key of all spans that began at *start_ns* or later: 0, or on PostgreSQL the first of a partition.
 
-    On PostgreSQL it spares looking into the partitions of earlier days.
+    That as a further condition spares looking into the partitions of earlier days.
     """
-    return "" if connection.dialect.name == "sqlite" else f" AND key >= {partitions.first_key(start_ns)}"
+    return 0 if connection.dialect.name == "sqlite" else partitions.first_key(start_ns)
 
 
 def in_chunks(values: Iterable[Any], size: int = 500) -> Iterator[list[Any]]:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Programmin
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
 from asgi_llmobs.store import search
-from asgi_llmobs.store.database import Database, in_chunks, insert, new_keys, since
+from asgi_llmobs.store.database import Database, first_key, in_chunks, insert, new_keys
 from asgi_llmobs.store.rows import (
     MESSAGE,
     Rows,
@@ -144,7 +144,8 @@ class Batch:
         for project, id in records:
             by_project[project].append(id)
         mark = "?" if self.connection.dialect.name == "sqlite" else "%s"
-        find = FIND + since(self.connection, min(integer(record.start_ns) or 0 for record in records.values()))
+        lowest = first_key(self.connection, min(integer(record.start_ns) or 0 for record in records.values()))
+        find = f"{FIND} AND key >= {lowest}" if lowest else FIND
         found = {}
         for project, ids in by_project.items():
             for chunk in in_chunks(ids):

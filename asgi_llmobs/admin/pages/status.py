@@ -79,8 +79,8 @@ def options(config: Config) -> list[dict[str, Any]]:
         value = getattr(config, item.name)
         if item.name in HIDDEN:
             shown = "set" if value else "not set"
-        elif item.name == "store":
-            shown = without_password(value) if value else "default"
+        elif item.name in ("store", "read_url"):
+            shown = without_password(value) if value else "default" if item.name == "store" else "not set"
         else:
             shown = "not set" if value is None else str(value)
         rows.append({"name": item.name, "value": shown, "default": value == item.default, "help": item.help})
