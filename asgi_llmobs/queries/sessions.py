@@ -111,10 +111,10 @@ def session_row(row: Row[Any]) -> SessionRow:
         request_count=row.requests,
         trace_count=row.traces,
         error_count=row.errors,
-        total_cost_usd=dollars(row.cost),
+        total_cost_usd=dollars(row.cost if row.priced else None),
         unpriced_count=row.unpriced,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
+        input_tokens=row.input_tokens if row.inputs else None,
+        output_tokens=row.output_tokens if row.outputs else None,
     )
 
 

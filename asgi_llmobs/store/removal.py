@@ -1,5 +1,6 @@
 """Taking spans out again, with everything that hangs on them, and giving the space back."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, and_, func, or_, select, true
 from asgi_llmobs.store import search
 from asgi_llmobs.store.database import Database, in_chunks, insert
 from asgi_llmobs.store.rows import property_rows
+from asgi_llmobs.store.sums import Counted, mark_of
 from asgi_llmobs.store.tables import (
     BODY_PARTS,
     AttemptRow,
@@ -19,7 +21,7 @@ from asgi_llmobs.store.tables import (
     SpanRow,
     TraceRow,
 )
-from asgi_llmobs.store.totals import recount_sessions
+from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import BIGGEST
 
 __all__ = ["OldTrace", "live_bytes", "oldest_traces", "projects", "remove", "shrink", "span_count", "weighed"]
@@ -39,6 +41,7 @@ _properties = PropertyRow.__table__  # type: ignore[attr-defined]
 _traces = TraceRow.__table__  # type: ignore[attr-defined]
 _meta = MetaRow.__table__  # type: ignore[attr-defined]
 
+COLUMNS = [_spans.c[name] for name in (*Counted._fields, "is_request", "properties")]
 REMOVED = "removed"
 PARTS = len(BODY_PARTS)
 WEIGHT = f"""
@@ -140,10 +143,27 @@ def remove(connection: Connection, project: str, traces: Sequence[str], *, limit
     Returns:
         How many spans went. Where it is *limit* there may be more: call again.
     """
-    columns = _spans.c
-    chosen = (columns.project == project) & columns.trace_id.in_(traces)
-    wanted = select(columns.key, columns.start_ns, columns.properties, columns.session_id).where(chosen)
-    rows = connection.execute(wanted.order_by(columns.key).limit(limit)).all()
+    chosen = (_spans.c.project == project) & _spans.c.trace_id.in_(traces)
+    wanted = select(*COLUMNS).where(chosen).order_by(_spans.c.key).limit(limit)
+    rows = connection.execute(wanted).all()
+    totals = Totals(connection)
+    take_out(connection, project, rows)
+    for row in rows:
+        totals.removed(row)
+    left: Counter[tuple[str, str, str]] = Counter()
+    if len(rows) < limit:
+        connection.execute(_traces.delete().where(_traces.c.project == project, _traces.c.trace_id.in_(traces)))
+    else:
+        own = (_spans.c.session_id.is_not(None), _spans.c.is_request == 1)
+        pairs = select(_spans.c.session_id, _spans.c.trace_id, func.count()).where(chosen, *own)
+        for session, trace, count in connection.execute(pairs.group_by(_spans.c.session_id, _spans.c.trace_id)):
+            left[project, session, trace] = count
+    totals.settle(left)
+    return len(rows)
+
+
+def take_out(connection: Connection, project: str, rows: Sequence[Any]) -> None:
+    """Delete *rows* of spans, given with ``COLUMNS``, and what hangs on them, but for totals."""
     remove_properties(connection, project, rows)
     for keys in in_chunks(row.key for row in rows):
         search.forget(connection, keys)
@@ -152,12 +172,6 @@ def remove(connection: Connection, project: str, traces: Sequence[str], *, limit
         for table in (_details, _attempts, _spans):
             connection.execute(table.delete().where(table.c.key.in_(keys)))
     insert(connection, _meta, [(REMOVED, str(removed(connection) + len(rows)))], replace=True)
-    sessions = {row.session_id for row in rows if row.session_id is not None}
-    if sessions:
-        recount_sessions(connection, project, sessions)
-    if len(rows) < limit:
-        connection.execute(_traces.delete().where(_traces.c.project == project, _traces.c.trace_id.in_(traces)))
-    return len(rows)
 
 
 def remove_properties(connection: Connection, project: str, rows: Sequence[Any]) -> None:
@@ -196,7 +210,3 @@ def shrink(database: Database) -> Iterator[None]:
 def removed(connection: Connection) -> int:
     """How many spans were removed since the full-text index was last merged."""
     return int(connection.execute(select(_meta.c.value).where(_meta.c.name == REMOVED)).scalar() or 0)
-
-
-def mark_of(connection: Connection) -> str:
-    return "?" if connection.dialect.name == "sqlite" else "%s"

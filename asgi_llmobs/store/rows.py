@@ -58,7 +58,7 @@ def encode_span(span: Span, key: int) -> Rows:
         *shared_columns(span, key, 0, start, properties),
         preview(sent), preview(got),
         None, None, None, None, None, None, None, None,
-        0, None, None, None, None, None, 0, None, None, 1, 1,
+        0, None, None, None, None, None, None, None, None, None, None, 0, None, None, 1, 1,
     )  # fmt: skip
     return Rows(
         span, row, (key, pack(json_bytes(shared_detail(span)), 3)), bodies, [],
@@ -126,7 +126,12 @@ def encode_request(request: Request, key: int) -> Rows:
         sent_tokens,
         got_tokens,
         integer(counted.cache_read),
+        integer(counted.cache_write),
         integer(counted.reasoning),
+        integer(counted.audio_input),
+        integer(counted.audio_output),
+        integer(counted.image_input),
+        integer(counted.image_output),
         int(counted.estimated),
         spent,
         bounded(request.cost.reason, PREVIEW) if spent is None else None,

@@ -29,14 +29,19 @@ __all__ = [
     "DetailRow",
     "MetaRow",
     "PARTITIONED",
+    "PinRow",
     "PropertyRow",
+    "RollupRow",
     "SCHEMA_VERSION",
+    "SeriesRow",
     "SessionRow",
     "SignInRow",
     "SpanRow",
     "TextRow",
     "TraceRow",
     "WorkerRow",
+    "UserDayRow",
+    "UserRow",
     "metadata",
 ]
 
@@ -142,7 +147,12 @@ class SpanRow(Table, table=True):
     input_tokens: int | None = big()
     output_tokens: int | None = big()
     cache_read: int | None = big()
+    cache_write: int | None = big()
     reasoning: int | None = big()
+    audio_input: int | None = big()
+    audio_output: int | None = big()
+    image_input: int | None = big()
+    image_output: int | None = big()
     estimated: int = small()
     cost: int | None = big()
     cost_reason: str | None = words()
@@ -254,7 +264,7 @@ class TraceRow(Table, table=True):
 
 
 class SessionRow(Table, table=True):
-    """Totals of a session's requests: added up as they come, counted anew when one of them changes."""
+    """Totals of a session's requests, added to and taken from as they come, change and go."""
 
     __tablename__ = "llmobs_sessions"
     __table_args__ = (
@@ -266,16 +276,127 @@ class SessionRow(Table, table=True):
     project: str = words(null=False)
     session_id: str = words(null=False)
     name: str | None = words()
+    name_ns: int = big(null=False)  # start of the request that gave the name: the latest that has one; else -1
     user_id: str | None = words()
+    user_ns: int = big(null=False)
     start_ns: int = big(null=False)
     end_ns: int = big(null=False)
-    requests: int = big(null=False)
     traces: int = big(null=False)
+    requests: int = big(null=False)
     errors: int = big(null=False)
-    cost: int | None = big()
+    priced: int = big(null=False)
     unpriced: int = big(null=False)
-    input_tokens: int | None = big()
-    output_tokens: int | None = big()
+    cost: int = big(null=False)
+    inputs: int = big(null=False)
+    input_tokens: int = big(null=False)
+    outputs: int = big(null=False)
+    output_tokens: int = big(null=False)
+
+
+class UserRow(Table, table=True):
+    """Totals of a user's requests, kept like those of a session."""
+
+    __tablename__ = "llmobs_users"
+    __table_args__ = (
+        PrimaryKeyConstraint("project", "user_id"),
+        Index("llmobs_users_last", "project", "last_ns", "user_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project: str = words(null=False)
+    user_id: str = words(null=False)
+    first_ns: int = big(null=False)
+    last_ns: int = big(null=False)
+    requests: int = big(null=False)
+    errors: int = big(null=False)
+    priced: int = big(null=False)
+    unpriced: int = big(null=False)
+    cost: int = big(null=False)
+    inputs: int = big(null=False)
+    input_tokens: int = big(null=False)
+    outputs: int = big(null=False)
+    output_tokens: int = big(null=False)
+
+
+class UserDayRow(Table, table=True):
+    """What a user's requests of one day add up to."""
+
+    __tablename__ = "llmobs_user_days"
+    __table_args__ = (PrimaryKeyConstraint("project", "day", "user_id"), {"sqlite_with_rowid": False})
+
+    project: str = words(null=False)
+    day: int = big(null=False)  # since 1970, UTC
+    user_id: str = words(null=False)
+    requests: int = big(null=False)
+    errors: int = big(null=False)
+    priced: int = big(null=False)
+    unpriced: int = big(null=False)
+    cost: int = big(null=False)
+    inputs: int = big(null=False)
+    input_tokens: int = big(null=False)
+    outputs: int = big(null=False)
+    output_tokens: int = big(null=False)
+
+
+class SeriesRow(Table, table=True):
+    """Requests that are alike in all that the rollups tell apart."""
+
+    __tablename__ = "llmobs_series"
+
+    key: int = row_key()  # made from the other columns: see rollups.py
+    project: str = words(null=False)
+    provider: str = words(null=False)
+    model: str = words(null=False)
+    operation: str = words(null=False)
+    outcome: str = words(null=False)
+    status: int = big(null=False)  # 0: none came
+    route: str = words(null=False)
+
+
+class RollupRow(Table, table=True):
+    """What the requests of one series add up to in one hour, and in one day.
+
+    ``inputs`` is how many of them say how many tokens went in, ``priced`` how many have a price: what is unknown is in
+    no sum.
+    """
+
+    __tablename__ = "llmobs_rollups"
+    __table_args__ = (PrimaryKeyConstraint("project", "hours", "start", "series"), {"sqlite_with_rowid": False})
+
+    project: str = words(null=False)
+    hours: int = small()  # 1 or 24
+    start: int = big(null=False)  # in so many hours since 1970, UTC
+    series: int = big(null=False)
+    requests: int = big(null=False)
+    priced: int = big(null=False)
+    unpriced: int = big(null=False)
+    cost: int = big(null=False)
+    inputs: int = big(null=False)
+    input_tokens: int = big(null=False)
+    outputs: int = big(null=False)
+    output_tokens: int = big(null=False)
+    cache_read: int = big(null=False)
+    cache_write: int = big(null=False)
+    reasoning: int = big(null=False)
+    audio_input: int = big(null=False)
+    audio_output: int = big(null=False)
+    image_input: int = big(null=False)
+    image_output: int = big(null=False)
+    estimated: int = big(null=False)
+    timed: int = big(null=False)
+    duration_ns: int = big(null=False)  # the sum
+    latency: bytes = blob()  # sketches
+    first_token: bytes = blob()
+
+
+class PinRow(Table, table=True):
+    """A trace that no retention deletes."""
+
+    __tablename__ = "llmobs_pins"
+    __table_args__ = (PrimaryKeyConstraint("project", "trace_id"), {"sqlite_with_rowid": False})
+
+    project: str = words(null=False)
+    trace_id: str = words(null=False)
 
 
 class SignInRow(Table, table=True):

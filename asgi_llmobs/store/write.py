@@ -43,13 +43,15 @@ NO_PARTITION = "23514"
 STORED = (
     "key", "id", "attempt", "outcome", "is_request", "start_ns", "duration_ns", "status", "error_type",
     "error_message", "cost", "input_tokens", "output_tokens", "properties", "session_id", "provider_request_id",
-    "project", "trace_id",
+    "project", "trace_id", "session_name", "user_id", "route", "provider", "operation", "request_model",
+    "response_model", "first_token_ns", "cache_read", "cache_write", "reasoning", "audio_input", "audio_output",
+    "image_input", "image_output", "estimated",
 )  # fmt: skip
 FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :mark AND id IN (:ids)"  # noqa: S608
 
 
 class Stored(NamedTuple):
-    """What of a stored row decides what a further record of it changes; the columns of ``STORED``."""
+    """What of a stored row decides what a further record of it changes, and what it counts for: ``STORED``."""
 
     key: int
     id: str
@@ -69,6 +71,22 @@ class Stored(NamedTuple):
     provider_request_id: str | None
     project: str
     trace_id: str
+    session_name: str | None
+    user_id: str | None
+    route: str | None
+    provider: str | None
+    operation: str | None
+    request_model: str | None
+    response_model: str | None
+    first_token_ns: int | None
+    cache_read: int | None
+    cache_write: int | None
+    reasoning: int | None
+    audio_input: int | None
+    audio_output: int | None
+    image_input: int | None
+    image_output: int | None
+    estimated: int
 
 
 class Sink:
@@ -223,7 +241,7 @@ class Batch:
         row = encode(record, key)
         insert(self.connection, _spans, [row.span], replace=True)
         self.insert_children([row])
-        self.totals.changed(row.span, stored.trace_id, stored.session_id)
+        self.totals.changed(row.span, stored)
 
     def patch(self, stored: Stored, record: Request, attempts: tuple[Attempt, ...]) -> None:
         """An earlier attempt came late: the row stays, its sums and its start change."""
@@ -245,7 +263,7 @@ class Batch:
         names = orjson.loads(stored.properties) if stored.properties else {}
         insert(self.connection, _properties, property_rows(stored.project, names, start, stored.key))
         row = self.connection.execute(_spans.select().where(_spans.c.key == stored.key)).one()
-        self.totals.changed(tuple(row), stored.trace_id, stored.session_id)
+        self.totals.changed(tuple(row), stored)
 
     def spread(self, root: Span) -> None:
         """What was said of a trace after some of its spans were stored is put on those that say nothing themselves."""
@@ -272,7 +290,7 @@ class Batch:
                 this = _spans.c.key == row.key
                 self.connection.execute(_spans.update().where(this).values(**new))
                 changed = self.connection.execute(_spans.select().where(this)).one()
-                self.totals.changed(tuple(changed), trace, row.session_id)
+                self.totals.changed(tuple(changed), row)
 
     def forget_properties(self, stored: Stored) -> None:
         names = orjson.loads(stored.properties) if stored.properties else {}
