@@ -14,11 +14,22 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from asgi_llmobs.store.database import in_chunks
-from asgi_llmobs.store.sketches import bin_of, changed
+from asgi_llmobs.store.sketches import bin_of, changed, packed, summed, unpacked
 from asgi_llmobs.store.sums import MOST_COST, MOST_TOKENS, Counted, add_to, known, mark_of
 from asgi_llmobs.store.tables import RollupRow, SeriesRow
 
-__all__ = ["DAY_HOURS", "HOUR_NS", "Rolled", "Series", "roll", "rolled", "series_of"]
+__all__ = [
+    "DAY_HOURS",
+    "HOUR_NS",
+    "Rolled",
+    "RollupRows",
+    "Series",
+    "roll",
+    "rolled",
+    "rollup_rows",
+    "series_of",
+    "summed_day",
+]
 
 HOUR_NS = 3_600_000_000_000
 DAY_HOURS = 24
@@ -50,6 +61,13 @@ class Rolled(NamedTuple):
     sums: tuple[int, ...]
     latency: Mapping[int, int]
     first_token: Mapping[int, int]
+
+
+class RollupRows(NamedTuple):
+    """Rows of the table, and the series that they are of."""
+
+    rows: list[tuple[Any, ...]]
+    series: Mapping[int, Series]
 
 
 Place = tuple[str, int, int, int]  # project, hours, start, series
@@ -172,6 +190,32 @@ def apply(connection: Connection, changes: Mapping[Place, Rolled], series: Mappi
     if lessened:
         keys = " AND ".join(f"{column.name} = {mark}" for column in _rollups.primary_key.columns)
         connection.exec_driver_sql(f"DELETE FROM {_rollups.name} WHERE {keys} AND requests <= 0", lessened)  # noqa: S608
+
+
+def rollup_rows(rows: Iterable[Counted]) -> RollupRows:
+    """The rows of the table for *rows*, by the hour only, and what their series are."""
+    changes, series = changes_of(rows, ())
+    found = []
+    for place, change in changes.items():
+        if place[1] == 1:
+            sketches = (packed(summed(0, change.latency)), packed(summed(0, change.first_token)))
+            found.append((*place, *change.sums, *sketches))
+    return RollupRows(found, series)
+
+
+def summed_day(hours: Iterable[tuple[Any, ...]], day: int) -> list[tuple[Any, ...]]:
+    """The rows of a day, from those of its hours."""
+    found: dict[tuple[str, int], tuple[Any, ...]] = {}
+    for project, _, _, series, *values in hours:
+        sums = (*values[:-2], unpacked(values[-2]), unpacked(values[-1]))
+        before = found.get((project, series))
+        if before is not None:
+            sums = tuple(one + other for one, other in zip(before, sums, strict=True))
+        found[project, series] = sums
+    return [
+        (project, DAY_HOURS, day, series, *sums[:-2], packed(sums[-2]), packed(sums[-1]))
+        for (project, series), sums in found.items()
+    ]
 
 
 def sketches_of(connection: Connection, places: Iterable[Place]) -> dict[Place, tuple[bytes, bytes]]:
