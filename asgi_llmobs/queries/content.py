@@ -1,6 +1,5 @@
 """A stored request put together again: columns, details and bodies, its texts read anew by the provider's dialect."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -12,16 +11,16 @@ from sqlalchemy import Connection, Row, select
 
 from asgi_llmobs.providers import ANY_HOST, PROVIDERS, match, read
 from asgi_llmobs.providers.base import Dialect, Match, Wire
-from asgi_llmobs.records import Attempt, Body, Cost, CostLine, Message, Outcome, Part, Reading, Request, Usage
+from asgi_llmobs.records import Attempt, Cost, CostLine, Message, Outcome, Part, Reading, Request, Usage
+from asgi_llmobs.store.contents import NOTHING, Content, unpacked_content
 from asgi_llmobs.store.rows import attempts_of
-from asgi_llmobs.store.tables import BODY_PARTS, AttemptRow, BodyRow, DetailRow
-from asgi_llmobs.store.values import dollars, unpack, unpack_json
+from asgi_llmobs.store.tables import AttemptRow, ContentRow
+from asgi_llmobs.store.values import dollars
 
-__all__ = ["stored_bodies", "stored_detail", "stored_request"]
+__all__ = ["stored_content", "stored_request"]
 
 attempts: Any = AttemptRow.__table__  # type: ignore[attr-defined]
-bodies: Any = BodyRow.__table__  # type: ignore[attr-defined]
-details: Any = DetailRow.__table__  # type: ignore[attr-defined]
+contents: Any = ContentRow.__table__  # type: ignore[attr-defined]
 
 SAME = (
     "id", "trace_id", "parent_id", "project", "kind", "name", "start_ns", "duration_ns", "outcome", "status",
@@ -39,37 +38,15 @@ PAIRS = ("request_headers", "response_headers")
 PART_FIELDS = tuple(item.name for item in fields(Part))
 
 
-def stored_detail(connection: Connection, key: int) -> dict[str, Any]:
+def stored_content(connection: Connection, key: int) -> Content:
     """What is stored of a span beside its columns."""
-    content = connection.execute(select(details.c.content).where(details.c.key == key)).scalar()
-    found = unpack_json(content) if content is not None else {}
-    return found if isinstance(found, dict) else {}
-
-
-def stored_bodies(connection: Connection, key: int) -> dict[str, Body]:
-    """The bodies of a span by part."""
-    parts = len(BODY_PARTS)
-    rows = connection.execute(select(bodies).where(bodies.c.key.between(key * parts, key * parts + parts - 1)))
-    return {BODY_PARTS[row.key % parts]: stored_body(row) for row in rows}
-
-
-def stored_body(row: Row[Any]) -> Body:
-    content = unpack(row.content) if row.codec else row.content
-    whole = not row.truncated and not row.slimmed and len(content) == row.size
-    return Body(
-        content=content,
-        media_type=row.media_type,
-        size=row.size,
-        sha256=row.sha256 or (hashlib.sha256(content).hexdigest() if whole else None),
-        truncated=bool(row.truncated),
-        slimmed=bool(row.slimmed),
-    )
+    content = connection.execute(select(contents.c.content).where(contents.c.key == key)).scalar()
+    return unpacked_content(content) if content is not None else NOTHING
 
 
 def stored_request(connection: Connection, row: Row[Any]) -> Request:
     """The record of a row of ``llmobs_spans``."""
-    detail = stored_detail(connection, row.key)
-    found = stored_bodies(connection, row.key)
+    detail, found, _ = stored_content(connection, row.key)
     plain: dict[str, Any] = {label: getattr(row, label) for label in SAME}
     plain.update({label: detail[label] for label in FROM_DETAIL if label in detail})
     plain.update({label: tuple(detail[label]) for label in TUPLES if label in detail})

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.schema import CreateColumn
 
 from asgi_llmobs.store import shards
-from asgi_llmobs.store.tables import BODY_PARTS, PARTITIONED
+from asgi_llmobs.store.tables import PARTITIONED
 
 __all__ = ["Day", "Dropped", "days", "drop_before", "first_key", "make_tables", "new_keys"]
 
@@ -95,8 +95,8 @@ def make_days(connection: Connection, numbers: Sequence[int]) -> None:
                 shards.make_table(connection, servers[day % len(servers)], table, name, unique_keys(table))
             else:
                 make_partition(connection, table, name)
-            width = keys_to_a_span(table) << NUMBER_BITS
-            attach(connection, table, name, str(day * width), "MAXVALUE" if day == FAR else str((day + 1) * width))
+            high = "MAXVALUE" if day == FAR else str(day + 1 << NUMBER_BITS)
+            attach(connection, table, name, str(day << NUMBER_BITS), high)
 
 
 def make_partition(connection: Connection, table: Table, name: str) -> None:
@@ -127,10 +127,6 @@ def day_of(name: str) -> int | None:
     return (datetime.strptime(f"{text} +0000", "%Y%m%d %z") - EPOCH).days if text.isdecimal() else None
 
 
-def keys_to_a_span(table: Table) -> int:
-    return len(BODY_PARTS) if table.name == "llmobs_bodies" else 1
-
-
 def make_tables(connection: Connection) -> None:
     """Make the parted tables that are missing. One from before they were parted becomes the earliest partition."""
     ask = connection.exec_driver_sql
@@ -153,7 +149,7 @@ def make_tables(connection: Connection) -> None:
             if not index.unique:
                 index.create(connection)
         if kind == "r":
-            attach(connection, table, early, "MINVALUE", str(today * keys_to_a_span(table) << NUMBER_BITS))
+            attach(connection, table, early, "MINVALUE", str(today << NUMBER_BITS))
 
 
 def rename(connection: Connection, table: Table, early: str) -> None:

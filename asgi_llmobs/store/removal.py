@@ -12,10 +12,8 @@ from asgi_llmobs.store.database import Database, in_chunks, insert
 from asgi_llmobs.store.rows import property_rows
 from asgi_llmobs.store.sums import Counted, mark_of
 from asgi_llmobs.store.tables import (
-    BODY_PARTS,
     AttemptRow,
-    BodyRow,
-    DetailRow,
+    ContentRow,
     MetaRow,
     PropertyRow,
     SpanRow,
@@ -34,8 +32,7 @@ FREE_SHARE = 0.1  # of the file may lie free for the rows to come
 STALE_SHARE = 0.1  # as many spans as this of those that are there may have gone before their words are purged
 
 _spans = SpanRow.__table__  # type: ignore[attr-defined]
-_details = DetailRow.__table__  # type: ignore[attr-defined]
-_bodies = BodyRow.__table__  # type: ignore[attr-defined]
+_contents = ContentRow.__table__  # type: ignore[attr-defined]
 _attempts = AttemptRow.__table__  # type: ignore[attr-defined]
 _properties = PropertyRow.__table__  # type: ignore[attr-defined]
 _traces = TraceRow.__table__  # type: ignore[attr-defined]
@@ -43,13 +40,9 @@ _meta = MetaRow.__table__  # type: ignore[attr-defined]
 
 COLUMNS = [_spans.c[name] for name in (*Counted._fields, "is_request", "properties")]
 REMOVED = "removed"
-PARTS = len(BODY_PARTS)
 WEIGHT = f"""
 SELECT {{what}}, sum({ROW_BYTES} + coalesce(length(s.properties), 0)
-  + coalesce((SELECT length(d.content) FROM llmobs_details d WHERE d.key = s.key), 0)
-  + coalesce((SELECT length(t.content) FROM llmobs_texts t WHERE t.key = s.key), 0)
-  + coalesce((SELECT sum(length(b.content)) FROM llmobs_bodies b
-      WHERE b.key BETWEEN s.key * {PARTS} AND s.key * {PARTS} + {PARTS - 1}), 0))
+  + coalesce((SELECT length(c.content) FROM llmobs_contents c WHERE c.key = s.key), 0))
 FROM llmobs_spans s WHERE {{where}} GROUP BY {{what}}
 """  # noqa: S608
 
@@ -167,9 +160,7 @@ def take_out(connection: Connection, project: str, rows: Sequence[Any]) -> None:
     remove_properties(connection, project, rows)
     for keys in in_chunks(row.key for row in rows):
         search.forget(connection, keys)
-        bodies = [key * PARTS + part for key in keys for part in range(PARTS)]
-        connection.execute(_bodies.delete().where(_bodies.c.key.in_(bodies)))
-        for table in (_details, _attempts, _spans):
+        for table in (_contents, _attempts, _spans):
             connection.execute(table.delete().where(table.c.key.in_(keys)))
     insert(connection, _meta, [(REMOVED, str(removed(connection) + len(rows)))], replace=True)
 

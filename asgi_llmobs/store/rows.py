@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from asgi_llmobs.records import Attempt, Body, Cost, Message, Outcome, Part, Request, Span, Usage
-from asgi_llmobs.store.search import Searched
-from asgi_llmobs.store.tables import BODY_PARTS
-from asgi_llmobs.store.values import bounded, clean, integer, json_bytes, name, pack, picodollars
+from asgi_llmobs.store.contents import Words, packed_content
+from asgi_llmobs.store.values import bounded, clean, integer, json_bytes, name, picodollars
 
 __all__ = ["Rows", "attempts_of", "encode", "fold_name", "property_rows", "without_content"]
 
@@ -26,11 +25,10 @@ class Rows:
 
     record: Span
     span: tuple[Any, ...]
-    detail: tuple[int, bytes]
-    bodies: list[tuple[Any, ...]]
+    content: tuple[int, bytes]
     attempts: list[tuple[Any, ...]]
     properties: list[tuple[Any, ...]]
-    text: Searched | None
+    words: tuple[int, str, str] | None
 
 
 def fold_name(text: str) -> str:
@@ -49,11 +47,12 @@ def encode_span(span: Span, key: int) -> Rows:
     start = integer(span.start_ns) or 0
     properties = clean_properties(span.properties)
     sent, got = clean(span.input), clean(span.output)
-    bodies = [
-        body_row(key, part, Body(content=text.encode(), media_type="text/plain", size=len(text.encode())))
+    bodies = {
+        part: Body(content=text.encode(), media_type="text/plain", size=len(text.encode()))
         for part, text in (("input", sent), ("output", got))
         if text
-    ]
+    }
+    words = words_of(sent, got, span.outcome)
     row = (
         *shared_columns(span, key, 0, start, properties),
         preview(sent), preview(got),
@@ -61,9 +60,8 @@ def encode_span(span: Span, key: int) -> Rows:
         0, None, None, None, None, None, None, None, None, None, None, 0, None, None, 1, 1,
     )  # fmt: skip
     return Rows(
-        span, row, (key, pack(json_bytes(shared_detail(span)), 3)), bodies, [],
-        property_rows(span.project, properties, start, key),
-        searchable(key, sent, got, span.outcome, (text.encode() for text in (sent, got) if text)),
+        span, row, (key, packed_content(shared_detail(span), bodies, words)), [],
+        property_rows(span.project, properties, start, key), None if words is None else (key, *words),
     )  # fmt: skip
 
 
@@ -138,25 +136,19 @@ def encode_request(request: Request, key: int) -> Rows:
         integer(request.attempt) or 1,
         max([request.attempt, *(attempt.number for attempt in attempts)]),
     )
-    bodies = [
-        body_row(key, part, body)
+    bodies = {
+        part: body
         for part, body in (("request", request.request_body), ("response", request.response_body))
         if body is not None
-    ]
+    }
+    words = words_of(sent, got, request.outcome)
     return Rows(
         request,
         row,
-        (key, pack(json_bytes(request_detail(request)), 3)),
-        bodies,
+        (key, packed_content(request_detail(request), bodies, words)),
         [attempt_row(key, attempt) for attempt in attempts] if worth_keeping(attempts) else [],
         property_rows(request.project, properties, start, key),
-        searchable(
-            key,
-            sent,
-            got,
-            request.outcome,
-            (body.content for body in (request.request_body, request.response_body) if body is not None),
-        ),  # fmt: skip
+        None if words is None else (key, *words),
     )
 
 
@@ -262,21 +254,6 @@ def property_rows(project: str, properties: Mapping[str, str], start_ns: int, ke
     """The entries of the property index; the later of two names that differ in case only wins."""
     folded = {fold_name(label): name(value) for label, value in properties.items()}
     return [(name(project), label, value, start_ns, key) for label, value in folded.items() if label]
-
-
-def body_row(key: int, part: str, body: Body) -> tuple[Any, ...]:
-    packed = pack(body.content)
-    codec = "" if packed is body.content else "zstd"
-    return (
-        key * len(BODY_PARTS) + BODY_PARTS.index(part),
-        codec,
-        bounded(body.media_type, PREVIEW),
-        integer(body.size) or 0,
-        body.sha256,
-        int(body.truncated),
-        int(body.slimmed),
-        packed,
-    )
 
 
 def attempts_of(request: Request) -> tuple[Attempt, ...]:
@@ -398,7 +375,8 @@ def preview(text: str | None) -> str | None:
     return bounded(line + " " if len(text) > PREVIEW_SCAN and len(line) <= PREVIEW else line, PREVIEW) or None
 
 
-def searchable(key: int, sent: str | None, got: str | None, outcome: str, bodies: Iterable[bytes]) -> Searched | None:
+def words_of(sent: str | None, got: str | None, outcome: str) -> Words | None:
+    """What can be searched of a span; a running one is found once it has ended."""
     if outcome == Outcome.RUNNING or not (sent or got):
         return None
-    return Searched(key, (sent or "")[:INDEXED], (got or "")[:INDEXED], b"".join(bodies))
+    return Words((sent or "")[:INDEXED], (got or "")[:INDEXED])

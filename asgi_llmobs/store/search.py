@@ -1,13 +1,12 @@
 """The database's full-text index over input and output: FTS5 on SQLite, tsvector on PostgreSQL.
 
-On SQLite it keeps no copy of the texts: they stand in ``llmobs_texts``, because an entry can only be taken out again
-with the very words it was made of. They are compressed to what they say beyond the bodies of the same row, so an entry
-has to be taken out before its bodies are.
+On SQLite it keeps no copy of the texts. They stand in the span's content, because an entry can only be taken out again
+with the very words it was made of.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -22,79 +21,43 @@ from sqlalchemy import (
     text,
 )
 
-from asgi_llmobs.store.database import in_chunks, insert
-from asgi_llmobs.store.tables import BODY_PARTS, BodyRow, TextRow
-from asgi_llmobs.store.values import pack_beside, unpack, unpack_beside
+from asgi_llmobs.store.contents import unpacked_content
+from asgi_llmobs.store.database import in_chunks
+from asgi_llmobs.store.tables import ContentRow, TextRow
 
-__all__ = ["Searched", "forget", "found_keys", "index", "match_words"]
+__all__ = ["forget", "found_keys", "index", "match_words"]
 
-SEPARATOR = "\0"  # no stored text holds it
 MAX_WORDS = 32
 MERGE_PAGES = 200
 WORDS = re.compile(r'"([^"]*)"?|(\S+)')
 
 _texts = TextRow.__table__  # type: ignore[attr-defined]
-_bodies = BodyRow.__table__  # type: ignore[attr-defined]
+_contents = ContentRow.__table__  # type: ignore[attr-defined]
 
 
-class Searched(NamedTuple):
-    """The texts of a row that can be searched, and its bodies, which hold them in another form."""
-
-    key: int
-    input: str
-    output: str
-    bodies: bytes
-
-
-def index(connection: Connection, texts: Sequence[Searched]) -> None:
-    """Add *texts*, none of which is there yet."""
+def index(connection: Connection, texts: Sequence[tuple[int, str, str]]) -> None:
+    """Add *texts*, none of which is there yet: each with its row's key, input and output."""
     if not texts:
         return
     if connection.dialect.name == "sqlite":
-        packed = [(text.key, pack_beside(joined(text), text.bodies)) for text in texts]
-        insert(connection, _texts, packed)
-        statement = "INSERT INTO llmobs_search (rowid, input, output) VALUES (?, ?, ?)"
-        connection.exec_driver_sql(statement, [text[:3] for text in texts])
+        connection.exec_driver_sql("INSERT INTO llmobs_search (rowid, input, output) VALUES (?, ?, ?)", list(texts))
         return
-    rows = [(text.key, b"", f"{text.input} {text.output}") for text in texts]
-    connection.exec_driver_sql(
-        "INSERT INTO llmobs_texts (key, content, words) VALUES (%s, %s, to_tsvector('simple', %s))", rows
-    )
-
-
-def joined(text: Searched) -> bytes:
-    return f"{text.input}{SEPARATOR}{text.output}".encode()
-
-
-def parted(content: bytes) -> list[str]:
-    return content.decode("utf-8", "replace").split(SEPARATOR, 1)
+    rows = [(key, f"{sent} {got}") for key, sent, got in texts]
+    connection.exec_driver_sql("INSERT INTO llmobs_texts (key, words) VALUES (%s, to_tsvector('simple', %s))", rows)
 
 
 def forget(connection: Connection, keys: Iterable[int]) -> None:
-    """Take the texts of the rows with *keys* out again, while their bodies are still there."""
+    """Take the texts of the rows with *keys* out again, while their contents are still there."""
     for chunk in in_chunks(keys):
-        chosen = _texts.c.key.in_(chunk)
-        if connection.dialect.name == "sqlite":
-            rows = connection.execute(_texts.select().where(chosen)).all()
-            bodies = bodies_of(connection, [row.key for row in rows])
-            old = [(key, *parted(unpack_beside(content, bodies.get(key, b"")))) for key, content in rows]
-            if not old:
-                continue
+        if connection.dialect.name != "sqlite":
+            connection.execute(_texts.delete().where(_texts.c.key.in_(chunk)))
+            continue
+        rows = connection.execute(_contents.select().where(_contents.c.key.in_(chunk)))
+        old = [(key, *words) for key, content in rows if (words := unpacked_content(content).words) is not None]
+        if old:
             connection.exec_driver_sql(
                 "INSERT INTO llmobs_search (llmobs_search, rowid, input, output) VALUES ('delete', ?, ?, ?)", old
             )
-        connection.execute(_texts.delete().where(chosen))
-
-
-def bodies_of(connection: Connection, keys: Sequence[int]) -> dict[int, bytes]:
-    """The bodies of each row, one after the other."""
-    parts = len(BODY_PARTS)
-    found: dict[int, bytes] = {}
-    for chunk in in_chunks(key * parts + part for key in keys for part in range(parts)):
-        query = select(_bodies.c.key, _bodies.c.codec, _bodies.c.content).where(_bodies.c.key.in_(chunk))
-        for key, codec, content in connection.execute(query.order_by(_bodies.c.key)):
-            found[key // parts] = found.get(key // parts, b"") + (unpack(content) if codec else content)
-    return found
 
 
 def merge(connection: Connection, *, begin: bool) -> bool:

@@ -1,7 +1,7 @@
 """The tables, on a registry and MetaData of their own: SQLModel's is the host's, and its migrations must not see ours.
 
-A span of any kind is one narrow row of integers and short texts. What no list filters by is one compressed JSON text
-beside it, bodies stand apart, and properties are keyed by name, value and time, so that a rare one is found at once.
+A span of any kind is one narrow row of integers and short texts. What no list filters by, bodies too, is one compressed
+piece beside it, and properties are keyed by name, value and time, so that a rare one is found at once.
 Money is in integer picodollars (1e-12 US dollars), times are in nanoseconds.
 """
 
@@ -24,9 +24,7 @@ from sqlmodel import Field, SQLModel
 
 __all__ = [
     "AttemptRow",
-    "BODY_PARTS",
-    "BodyRow",
-    "DetailRow",
+    "ContentRow",
     "MetaRow",
     "PARTITIONED",
     "PinRow",
@@ -48,9 +46,6 @@ __all__ = [
 SCHEMA_VERSION = 2
 
 metadata = MetaData()
-
-# request and response of a call, input and output of any other span
-BODY_PARTS = ("request", "response", "input", "output")
 
 
 def big(*, null: bool = True) -> Any:
@@ -160,10 +155,10 @@ class SpanRow(Table, table=True):
     attempts: int = big(null=False)
 
 
-class DetailRow(Table, table=True):
-    """The rest of a span as JSON, compressed where that pays: shown, never filtered by."""
+class ContentRow(Table, table=True):
+    """The rest of a span, see :mod:`asgi_llmobs.store.contents`: shown, never filtered by."""
 
-    __tablename__ = "llmobs_details"
+    __tablename__ = "llmobs_contents"
 
     key: int = row_key()
     content: bytes = blob()
@@ -190,21 +185,6 @@ class AttemptRow(Table, table=True):
     output_tokens: int | None = big()
 
 
-class BodyRow(Table, table=True):
-    """One body of a span; ``key`` is the span's times four plus the place of the part in ``BODY_PARTS``."""
-
-    __tablename__ = "llmobs_bodies"
-
-    key: int = row_key()
-    codec: str = words(null=False)  # empty or zstd
-    media_type: str | None = words()
-    size: int = big(null=False)
-    sha256: str | None = words()
-    truncated: int = small()
-    slimmed: int = small()
-    content: bytes = blob()
-
-
 class PropertyRow(Table, table=True):
     """The index of properties: folded name and value, then time."""
 
@@ -222,12 +202,11 @@ class PropertyRow(Table, table=True):
 
 
 class TextRow(Table, table=True):
-    """What the full-text index was given, compressed: an entry is taken out of it with its own words only."""
+    """PostgreSQL's full-text index: in a column ``words`` that only it knows. SQLite's is a table of its own kind."""
 
     __tablename__ = "llmobs_texts"
 
     key: int = row_key()
-    content: bytes = blob()
 
 
 class TraceRow(Table, table=True):
@@ -431,5 +410,5 @@ for _name, _columns, _where in (
 
 # on PostgreSQL these are parted by days; all have a key that begins with that of a span
 PARTITIONED: tuple[Any, ...] = tuple(
-    metadata.tables[row.__tablename__] for row in (SpanRow, DetailRow, AttemptRow, BodyRow, PropertyRow, TextRow)
+    metadata.tables[row.__tablename__] for row in (SpanRow, ContentRow, AttemptRow, PropertyRow, TextRow)
 )

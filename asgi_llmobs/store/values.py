@@ -27,11 +27,8 @@ __all__ = [
     "json_bytes",
     "name",
     "pack",
-    "pack_beside",
     "picodollars",
     "unpack",
-    "unpack_beside",
-    "unpack_json",
 ]
 
 BIGGEST = 2**63 - 1
@@ -43,10 +40,7 @@ PACK_ABOVE = 64
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # in place of zstd's own mark: with what else a frame has to be unpacked
 WITH_DICTIONARY_1 = b"LLM1"
-BESIDE = b"LLMb"
-MARKS = (ZSTD_MAGIC, WITH_DICTIONARY_1, BESIDE)
-SHORTEST_KNOWN = 8  # bytes; what zstd takes
-NEAR = 64 * 1024  # bytes at the end of what is known that are looked at
+MARKS = (ZSTD_MAGIC, WITH_DICTIONARY_1)
 LARGEST_UNPACKED = 1 << 30
 
 _local = threading.local()  # one compressor a thread
@@ -183,24 +177,3 @@ def unpack(content: bytes) -> bytes:
     if content.startswith(ZSTD_MAGIC):
         return zstd.ZstdDecompressor().decompress(content, LARGEST_UNPACKED)
     return content
-
-
-def pack_beside(content: bytes, known: bytes) -> bytes:
-    """*content* compressed to what it says beyond *known*, which is needed to unpack it."""
-    if len(known) < SHORTEST_KNOWN:
-        return pack(content)
-    beside = zstd.ZstdDict(known[-NEAR:], is_raw=True).as_prefix
-    return BESIDE + zstd.compress(content, 1, zstd_dict=beside)[len(ZSTD_MAGIC) :]
-
-
-def unpack_beside(content: bytes, known: bytes) -> bytes:
-    """What :func:`pack_beside` was given."""
-    if not content.startswith(BESIDE):
-        return unpack(content)
-    beside = zstd.ZstdDict(known[-NEAR:], is_raw=True).as_prefix
-    return zstd.decompress(ZSTD_MAGIC + content[len(BESIDE) :], zstd_dict=beside)
-
-
-def unpack_json(content: bytes) -> Any:
-    """The value behind packed JSON."""
-    return orjson.loads(unpack(content))

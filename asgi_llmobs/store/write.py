@@ -24,15 +24,14 @@ from asgi_llmobs.store.rows import (
     property_rows,
     without_content,
 )
-from asgi_llmobs.store.tables import BODY_PARTS, AttemptRow, BodyRow, DetailRow, PropertyRow, SpanRow
+from asgi_llmobs.store.tables import AttemptRow, ContentRow, PropertyRow, SpanRow
 from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import bounded, dollars, integer, json_bytes, name, picodollars
 
 __all__ = ["Sink", "Written"]
 
 _spans = SpanRow.__table__  # type: ignore[attr-defined]
-_details = DetailRow.__table__  # type: ignore[attr-defined]
-_bodies = BodyRow.__table__  # type: ignore[attr-defined]
+_contents = ContentRow.__table__  # type: ignore[attr-defined]
 _attempts = AttemptRow.__table__  # type: ignore[attr-defined]
 _properties = PropertyRow.__table__  # type: ignore[attr-defined]
 
@@ -187,11 +186,10 @@ class Batch:
             self.totals.added(row.span)
 
     def insert_children(self, rows: Sequence[Rows]) -> None:
-        insert(self.connection, _details, [row.detail for row in rows])
-        insert(self.connection, _bodies, [body for row in rows for body in row.bodies])
+        insert(self.connection, _contents, [row.content for row in rows])
         insert(self.connection, _attempts, [attempt for row in rows for attempt in row.attempts])
         insert(self.connection, _properties, [entry for row in rows for entry in row.properties])
-        search.index(self.connection, [row.text for row in rows if row.text is not None])
+        search.index(self.connection, [row.words for row in rows if row.words is not None])
 
     def update(self, stored: Stored, record: Span) -> None:
         """A further record of a row: a later attempt, the end of what was running, or a replay."""
@@ -234,10 +232,8 @@ class Batch:
         key = stored.key
         self.forget_properties(stored)
         search.forget(self.connection, [key])
-        parts = len(BODY_PARTS)
-        self.connection.execute(_bodies.delete().where(_bodies.c.key.between(key * parts, key * parts + parts - 1)))
         self.connection.execute(_attempts.delete().where(_attempts.c.key == key))
-        self.connection.execute(_details.delete().where(_details.c.key == key))
+        self.connection.execute(_contents.delete().where(_contents.c.key == key))
         row = encode(record, key)
         insert(self.connection, _spans, [row.span], replace=True)
         self.insert_children([row])

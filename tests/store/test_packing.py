@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
+from asgi_llmobs.records import Body
+from asgi_llmobs.store.contents import NOTHING, Words, packed_content, unpacked_content
 from asgi_llmobs.store.dictionary import dictionary_1
-from asgi_llmobs.store.values import pack, pack_beside, unpack, unpack_beside, zstd
+from asgi_llmobs.store.values import pack, unpack, zstd
 
 CONTENTS = (
-    b"", b"x", b"{}", b"short", b"LLM1", b"LLMb" + b"x" * 300, b"LLM1" + b"y" * 300, b"\x28\xb5\x2f\xfd",
+    b"", b"x", b"{}", b"short", b"LLM1", b"LLM1" + b"y" * 300, b"\x28\xb5\x2f\xfd",
     zstd.compress(b"a frame of somebody else" * 40), bytes(range(256)) * 3, "Zürich ☃ ".encode() * 5_000,
 )  # fmt: skip
 ANSWER = json.dumps({"id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o", "choices": [
@@ -24,11 +27,23 @@ def test_comes_back(content: bytes, level: int) -> None:
     assert unpack(pack(content, level)) == content
 
 
-@pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("known", [b"", b"short", b"Z\xc3\xbcrich", ANSWER, b"a" * 200_000 + ANSWER])
-def test_comes_back_beside(content: bytes, known: bytes) -> None:
-    """The same with the help of what is known already."""
-    assert unpack_beside(pack_beside(content, known), known) == content
+def test_content_comes_back() -> None:
+    """Details, bodies with what is known of them, and words; a body that is stored in whole has its hash."""
+    bodies = {
+        "request": Body(content=ANSWER, media_type="application/json", size=len(ANSWER)),
+        "response": Body(content=b"\0\xff", size=9, sha256="0" * 64, truncated=True, slimmed=True),
+    }
+    words = Words("Zürich ☃", "")
+    detail, found, told = unpacked_content(packed_content({"a": [1, None, "b"]}, bodies, words))
+
+    assert (detail, told) == ({"a": [1, None, "b"]}, words)
+    assert found["response"] == bodies["response"]
+    assert found["request"] == replace(bodies["request"], sha256=hashlib.sha256(ANSWER).hexdigest())
+
+
+def test_content_of_nothing() -> None:
+    """A span may have neither bodies nor words."""
+    assert unpacked_content(packed_content({}, {}, None)) == NOTHING
 
 
 def test_the_dictionary_never_changes() -> None:
@@ -44,6 +59,9 @@ def test_frames_without_dictionary_are_read() -> None:
 
 
 def test_small() -> None:
-    """A short answer shrinks to half, a text that is known to nearly nothing."""
+    """A short answer shrinks to half, and the words that stand in it take next to nothing."""
+    body = {"response": Body(content=ANSWER, size=len(ANSWER))}
+    words = Words("", ANSWER[40:240].decode())
+
     assert len(pack(ANSWER)) < len(ANSWER) * 0.5
-    assert len(pack_beside(ANSWER[40:240], ANSWER)) < 40
+    assert len(packed_content({}, body, words)) < len(packed_content({}, body, None)) + 30

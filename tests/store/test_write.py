@@ -18,7 +18,7 @@ from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests.making import SECOND, START, attempt, body, priced, request, span
 
-TABLES = ("spans", "details", "attempts", "bodies", "properties", "texts", "traces", "sessions")
+TABLES = ("spans", "contents", "attempts", "properties", "texts", "traces", "sessions")
 
 
 def counts(database: Database) -> dict[str, int]:
