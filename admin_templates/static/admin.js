@@ -70,7 +70,8 @@ document.addEventListener("keydown", (event) => {
   const target = event.target;
   if (target.closest?.("input, select, textarea")) { if (event.key === "Escape") target.blur(); return; }
   if (event.key === "Enter" && target.closest?.("a, button, summary")) return;
-  const act = keys[event.key];
+  const link = all("[data-key]").find((each) => each.dataset.key === event.key);
+  const act = keys[event.key] ?? (link && (() => link.click()));
   if (act) { event.preventDefault(); act(); }
 });
 

@@ -1,23 +1,25 @@
 """The traces: the list, and one as a tree with its five metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.outline import Outline, read_outline
 from asgi_llmobs.queries.paging import Listing
 from asgi_llmobs.queries.select import traces_page
-from asgi_llmobs.store.database import Database
+from asgi_llmobs.queries.timing import self_time
+from asgi_llmobs.store.database import Database, in_chunks
 from asgi_llmobs.store.tables import SpanRow
 from asgi_llmobs.store.tables import TraceRow as StoredTrace
-from asgi_llmobs.store.trees import Fact, Node, arrange, total, totals
-from asgi_llmobs.store.values import dollars, name
+from asgi_llmobs.store.trees import Node
+from asgi_llmobs.store.values import dollars
 
-__all__ = ["TraceNode", "TraceRow", "TraceTree", "get_trace", "list_traces"]
+__all__ = ["Choose", "TraceNode", "TraceRow", "TraceTree", "get_trace", "list_traces"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class TraceNode:
     depth: int  # the root: 1
     kind: str
     name: str
+    label: str  # the property ``step``, else the name
     outcome: str
     status: int | None
     is_request: bool
@@ -63,7 +66,10 @@ class TraceNode:
     offset_ns: int  # start, from the start of the trace
     duration_ns: int | None
     self_ns: int | None  # duration less what children cover
+    retry_wait_ns: int  # between its attempts
     child_count: int
+    below_count: int  # all nodes below, at any depth
+    failed_below: int
     provider: str | None
     model: str | None  # answering, else requested
     operation: str | None
@@ -90,7 +96,7 @@ class TraceNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceTree:
-    """One trace. ``nodes`` are in pre-order, so that ``depth`` alone draws the tree."""
+    """One trace. ``nodes`` are in pre-order unless they were chosen otherwise, so that ``depth`` alone draws it."""
 
     trace_id: str
     name: str
@@ -101,29 +107,42 @@ class TraceTree:
     nodes: Sequence[TraceNode]
     total_cost_usd: Decimal | None
     unpriced_count: int
-    duration_ns: int | None
-    node_count: int
+    duration_ns: int | None  # root start to the end of the last leaf
+    node_count: int  # LLM requests
     span_count: int
+    virtual_count: int  # nodes that are only named by others
     max_depth: int
     success_rate: float | None
     error_count: int
     input_tokens: int | None
     output_tokens: int | None
+    outcome: str  # of the root; ``running`` while anything runs
+    parallel_saving_ns: int  # what its leaves would have taken longer one after the other
+    retry_wait_ns: int  # spent between attempts of requests
     truncated: bool  # more spans than are shown
 
 
-MAX_NODES = 20_000
+Choose = Callable[[Outline], Sequence[Node]]
 
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 stored: Any = StoredTrace.__table__  # type: ignore[attr-defined]
 
-FACTS = tuple(spans.c[label] for label in Fact._fields)
-SHOWN = (
-    "name", "status", "provider", "request_model", "response_model", "operation", "cost_reason", "first_token_ns",
-    "attempts", "error_type", "error_message", "input_preview", "output_preview", "session_id", "session_name",
-    "user_id", "caller", "properties",
+SHOWN = tuple(
+    spans.c[label]
+    for label in (
+        "key", "name", "status", "provider", "request_model", "response_model", "operation", "cost_reason",
+        "first_token_ns", "attempts", "error_type", "error_message", "input_preview", "output_preview", "session_id",
+        "user_id", "caller", "properties",
+    )
 )  # fmt: skip
 SUMMARY = tuple(column for column in stored.c if column.name not in ("project", "start_ns", "trace_id"))
+STEP = "step"  # a property of this name, in any case, labels the node
+VIRTUAL: dict[str, Any] = {
+    "kind": "span", "outcome": "ok", "status": None, "is_request": False, "self_ns": None, "provider": None,
+    "model": None, "operation": None, "input_tokens": None, "output_tokens": None, "cost_usd": None,
+    "cost_reason": None, "first_token_ns": None, "attempts": 0, "error_type": None, "error_message": None,
+    "input_preview": None, "output_preview": None, "session_id": None, "user_id": None, "caller": None,
+}  # fmt: skip
 
 
 def list_traces(db: Database, flt: Filter, *, cursor: str | None = None, limit: int = 50) -> Listing[TraceRow]:
@@ -168,148 +187,114 @@ def trace_row(row: Row[Any]) -> TraceRow:
     )
 
 
-def get_trace(db: Database, trace_id: str, *, project: str) -> TraceTree | None:
+def get_trace(db: Database, trace_id: str, *, project: str, choose: Choose | None = None) -> TraceTree | None:
     """The trace as a tree; ``None`` where the project has none. Of a huge one the first 20,000 spans.
+
+    Args:
+        db: The store.
+        trace_id: 32 hex digits.
+        project: Whose trace it is.
+        choose: Which nodes are read in full, and in which order; all unless given.
 
     Raises:
         StoreError: The database cannot be read.
     """
-    query = (
-        select(*FACTS, *(spans.c[label] for label in SHOWN))
-        .where(spans.c.project == name(project), spans.c.trace_id == name(trace_id.lower()))
-        .order_by(spans.c.start_ns, spans.c.key)
-        .limit(MAX_NODES + 1)
-    )
     with db.read() as connection:
-        rows = connection.execute(query).all()
-    if not rows:
-        return None
-    truncated = len(rows) > MAX_NODES
-    rows = rows[:MAX_NODES]
-    width = len(Fact._fields)
-    facts = {row.key: Fact(*row[:width]) for row in rows}
-    return tree_of(trace_id.lower(), arrange(facts.values()), {row.key: row for row in rows}, truncated)
-
-
-def tree_of(trace_id: str, nodes: Sequence[Node], rows: Mapping[int, Row[Any]], truncated: bool) -> TraceTree:
-    found = totals(nodes)
-    mark_critical(nodes)
-    below = rolled_up(nodes)
-    by_start = list(rows.values())
-    root = rows[found.root.fact.key] if found.root is not None and found.root.fact is not None else by_start[0]
-    return TraceTree(
-        trace_id=trace_id,
-        name=root.name,
-        session_id=next((row.session_id for row in by_start if row.session_id), None),
-        session_name=next((row.session_name for row in by_start if row.session_name), None),
-        user_id=next((row.user_id for row in by_start if row.user_id), None),
+        outline = read_outline(connection, project, trace_id)
+        if outline is None:
+            return None
+        chosen = outline.nodes if choose is None else choose(outline)
+        rows = rows_of(connection, chosen)
+    found = outline.totals
+    tree = TraceTree(
+        trace_id=trace_id.lower(),
+        name=outline.title(),
+        session_id=outline.said("session_id"),
+        session_name=outline.said("session_name"),
+        user_id=outline.said("user_id"),
         start_ns=found.start_ns,
-        nodes=[
-            node_of(node, rows.get(node.fact.key) if node.fact else None, below[id(node)], found.start_ns)
-            for node in nodes
-        ],
+        nodes=[node_of(node, rows.get(node.fact.key) if node.fact else None, outline) for node in chosen],
         total_cost_usd=dollars(found.cost),
         unpriced_count=found.unpriced,
         duration_ns=found.duration_ns,
         node_count=found.requests,
         span_count=found.spans,
+        virtual_count=len(outline.nodes) - found.spans,
         max_depth=found.depth,
         success_rate=found.succeeded / found.finished if found.finished else None,
         error_count=found.errors,
         input_tokens=found.input_tokens,
         output_tokens=found.output_tokens,
-        truncated=truncated,
+        outcome=found.outcome,
+        parallel_saving_ns=outline.parallel_saving_ns,
+        retry_wait_ns=outline.retry_wait_ns,
+        truncated=outline.truncated,
     )
+    outline.dissolve()
+    return tree
 
 
-def rolled_up(nodes: Sequence[Node]) -> dict[int, tuple[int | None, int | None, int | None]]:
-    """Cost, input and output tokens of each node with all below it, by the node's identity."""
-    found: dict[int, tuple[int | None, int | None, int | None]] = {}
-    for node in reversed(nodes):
-        parts = [found[id(child)] for child in node.children]
-        if node.fact is not None:
-            parts.append((node.fact.cost, node.fact.input_tokens, node.fact.output_tokens))
-        cost, sent, got = (total(column) for column in zip(*parts, strict=True)) if parts else (None, None, None)
-        found[id(node)] = cost, sent, got
+def rows_of(connection: Connection, nodes: Sequence[Node]) -> dict[int, Row[Any]]:
+    """The rest of what is stored of these nodes, by key."""
+    found: dict[int, Row[Any]] = {}
+    for chunk in in_chunks(node.fact.key for node in nodes if node.fact is not None):
+        for row in connection.execute(select(*SHOWN).where(spans.c.key.in_(chunk))):
+            found[row.key] = row
     return found
 
 
-def mark_critical(nodes: Sequence[Node]) -> None:
-    """Mark the chain that the end of the trace waited for: from the end back, always the child that ended last."""
-    roots = [node for node in nodes if node.parent is None]
-    if not roots:
-        return
-    stack = [max(roots, key=lambda node: node.end_ns or 0)]
-    while stack:
-        node = stack.pop()
-        node.critical = True
-        until = node.end_ns
-        for child in sorted(node.children, key=lambda item: item.end_ns or 0, reverse=True):
-            if child.end_ns is not None and until is not None and child.end_ns <= until and child.start_ns <= until:
-                stack.append(child)
-                until = child.start_ns
-
-
-def self_time(node: Node) -> int | None:
-    """The duration of a node less the time that any child covers."""
-    if node.fact is None or node.fact.duration_ns is None:
-        return None
-    start, end = node.start_ns, node.start_ns + node.fact.duration_ns
-    left, at = node.fact.duration_ns, start
-    for child in node.children:
-        if child.end_ns is not None:
-            low, high = max(at, child.start_ns), min(end, child.end_ns)
-            if high > low:
-                left -= high - low
-                at = high
-    return left
-
-
-def node_of(
-    node: Node, row: Row[Any] | None, below: tuple[int | None, int | None, int | None], start_ns: int
-) -> TraceNode:
-    cost, sent, got = below
+def node_of(node: Node, row: Row[Any] | None, outline: Outline) -> TraceNode:
+    """A node in full; *row* is ``None`` where it is virtual."""
     fact = node.fact
-    duration = fact.duration_ns if fact is not None else None
-    if fact is None and node.end_ns is not None:
-        duration = max(0, node.end_ns - node.start_ns)
-    label = row.name if row is not None else node.id.rsplit(":", 1)[-1]
+    label = outline.name(node)
+    properties: Mapping[str, str] = orjson.loads(row.properties) if row is not None and row.properties else {}
+    step = next((value for key, value in properties.items() if key.casefold() == STEP), None)
+    place: dict[str, Any] = {
+        "id": node.id,
+        "parent_id": node.parent.id if node.parent is not None else None,
+        "depth": node.depth,
+        "name": label,
+        "label": step or label,
+        "virtual": fact is None,
+        "orphan": node.orphan,
+        "critical": node.critical,
+        "offset_ns": node.start_ns - outline.totals.start_ns,
+        "child_count": len(node.children),
+        "below_count": node.below,
+        "failed_below": node.failed,
+        "retry_wait_ns": outline.wait_ns(node),
+        "total_cost_usd": dollars(node.cost),
+        "total_input_tokens": node.input_tokens,
+        "total_output_tokens": node.output_tokens,
+        "properties": properties,
+        "note": node.note,
+    }
+    if fact is None or row is None:
+        end = node.end_ns
+        return TraceNode(**VIRTUAL, **place, node_id=node.id, duration_ns=None if end is None else end - node.start_ns)
     return TraceNode(
-        id=node.id,
-        parent_id=node.parent.id if node.parent is not None else None,
-        depth=node.depth,
-        kind=fact.kind if fact is not None else "span",
-        name=label,
-        outcome=fact.outcome if fact is not None else "ok",
-        status=row.status if row is not None else None,
-        is_request=bool(fact.is_request) if fact is not None else False,
-        virtual=fact is None,
-        orphan=node.orphan,
-        critical=node.critical,
-        offset_ns=node.start_ns - start_ns,
-        duration_ns=duration,
+        **place,
+        kind=fact.kind,
+        outcome=fact.outcome,
+        status=row.status,
+        is_request=bool(fact.is_request),
+        duration_ns=fact.duration_ns,
         self_ns=self_time(node),
-        child_count=len(node.children),
-        provider=row.provider if row is not None else None,
-        model=(row.response_model or row.request_model) if row is not None else None,
-        operation=row.operation if row is not None else None,
-        input_tokens=fact.input_tokens if fact is not None else None,
-        output_tokens=fact.output_tokens if fact is not None else None,
-        cost_usd=dollars(fact.cost) if fact is not None else None,
-        cost_reason=row.cost_reason if row is not None else None,
-        total_cost_usd=dollars(cost),
-        total_input_tokens=sent,
-        total_output_tokens=got,
-        first_token_ns=row.first_token_ns if row is not None else None,
-        attempts=row.attempts if row is not None else 0,
-        error_type=row.error_type if row is not None else None,
-        error_message=row.error_message if row is not None else None,
-        input_preview=row.input_preview if row is not None else None,
-        output_preview=row.output_preview if row is not None else None,
-        session_id=row.session_id if row is not None else None,
-        user_id=row.user_id if row is not None else None,
-        node_id=fact.node_id if fact is not None else node.id,
-        caller=row.caller if row is not None else None,
-        properties=orjson.loads(row.properties) if row is not None and row.properties else {},
-        note=node.note,
+        provider=row.provider,
+        model=row.response_model or row.request_model,
+        operation=row.operation,
+        input_tokens=fact.input_tokens,
+        output_tokens=fact.output_tokens,
+        cost_usd=dollars(fact.cost),
+        cost_reason=row.cost_reason,
+        first_token_ns=row.first_token_ns,
+        attempts=row.attempts,
+        error_type=row.error_type,
+        error_message=row.error_message,
+        input_preview=row.input_preview,
+        output_preview=row.output_preview,
+        session_id=row.session_id,
+        user_id=row.user_id,
+        node_id=fact.node_id,
+        caller=row.caller,
     )

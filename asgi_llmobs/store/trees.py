@@ -7,7 +7,7 @@ parents may come later or never. Whatever is missing, doubled or circular, every
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Fact", "Node", "Totals", "arrange", "node_path", "total", "totals"]
+__all__ = ["Fact", "Node", "Totals", "arrange", "node_path", "roll_up", "total", "totals"]
 
 
 class Fact(NamedTuple):
@@ -28,17 +28,22 @@ class Fact(NamedTuple):
 
 
 class Node:
-    """A place in the tree; ``fact`` is ``None`` where it is virtual."""
+    """A place in the tree; ``fact`` is ``None`` where it is virtual. :func:`roll_up` sets what counts all below."""
 
     __slots__ = (
+        "below",
         "children",
+        "cost",
         "critical",
         "depth",
         "end_ns",
         "fact",
+        "failed",
         "id",
+        "input_tokens",
         "note",
         "orphan",
+        "output_tokens",
         "parent",
         "start_ns",
     )
@@ -49,11 +54,15 @@ class Node:
         self.start_ns = start_ns
         self.end_ns: int | None = None
         self.parent: Node | None = None
-        self.children: list[Node] = []
+        self.children: Sequence[Node] = ()  # most nodes have none: thousands of empty lists are not made
         self.depth = 1
         self.orphan = False
         self.critical = False
         self.note: str | None = None
+        self.below = self.failed = 0
+        self.cost: int | None = None
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
 
 
 class Totals(NamedTuple):
@@ -167,10 +176,13 @@ def link_spans(nodes: Sequence[Node], by_id: dict[str, Node]) -> None:
         node.parent, node.orphan = root, True
     for node in nodes:
         if node.parent is not None:
-            node.parent.children.append(node)
+            if node.parent.children:
+                node.parent.children.append(node)  # type: ignore[attr-defined]
+            else:
+                node.parent.children = [node]
     for node in nodes:
         if len(node.children) > 1:
-            node.children.sort(key=order)
+            node.children.sort(key=order)  # type: ignore[attr-defined]
 
 
 def better_root(node: Node, than: Node) -> bool:
@@ -182,6 +194,9 @@ def cut_cycles(nodes: Sequence[Node], missing: list[Node]) -> None:
     """A chain of parents that comes back to itself is cut at its earliest node, which then has lost its parent."""
     safe: set[int] = set()
     for start in nodes:
+        if start.parent is None or id(start.parent) in safe:  # nearly always: parents start first
+            safe.add(id(start))
+            continue
         walk: list[Node] = []
         seen: set[int] = set()
         node: Node | None = start
@@ -209,14 +224,37 @@ def pre_order(nodes: Sequence[Node]) -> list[Node]:
         stack.extend(reversed(node.children))
     for node in reversed(out):
         fact = node.fact
-        own = fact.start_ns + fact.duration_ns if fact is not None and fact.duration_ns is not None else None
-        ends = [child.end_ns for child in node.children if child.end_ns is not None]
-        if own is not None:
-            ends.append(own)
-        node.end_ns = max(ends) if ends else None
-        if fact is None and node.children:
+        if fact is None:
             node.start_ns = min(child.start_ns for child in node.children)
+        elif fact.duration_ns is not None:
+            own = fact.start_ns + fact.duration_ns
+            if node.end_ns is None or node.end_ns < own:
+                node.end_ns = own
+        parent = node.parent
+        if parent is not None and node.end_ns is not None and (parent.end_ns is None or parent.end_ns < node.end_ns):
+            parent.end_ns = node.end_ns
     return out
+
+
+def roll_up(nodes: Sequence[Node]) -> None:
+    """Add up what is below each node of a pre-order: how many, how many that failed, cost and tokens with its own."""
+    for node in nodes:
+        fact = node.fact
+        node.below = node.failed = 0
+        if fact is not None:
+            node.cost, node.input_tokens, node.output_tokens = fact.cost, fact.input_tokens, fact.output_tokens
+    for node in reversed(nodes):
+        above = node.parent
+        if above is None:
+            continue
+        above.below += node.below + 1
+        above.failed += node.failed + (node.fact is not None and node.fact.outcome == "error")
+        if node.cost is not None:
+            above.cost = node.cost + (above.cost or 0)
+        if node.input_tokens is not None:
+            above.input_tokens = node.input_tokens + (above.input_tokens or 0)
+        if node.output_tokens is not None:
+            above.output_tokens = node.output_tokens + (above.output_tokens or 0)
 
 
 def total(values: Iterable[int | None]) -> int | None:
@@ -229,28 +267,31 @@ def totals(nodes: Sequence[Node]) -> Totals:
     """The figures of a tree that :func:`arrange` made."""
     facts = [node.fact for node in nodes if node.fact is not None]
     requests = [fact for fact in facts if fact.is_request]
-    root = next((node for node in nodes if node.fact is not None), None)
-    if root is not None:
-        parentless = [node for node in nodes if node.parent is None and node.fact is not None]
-        root = min(parentless, key=order) if parentless else root
+    root = root_of(nodes)
     start = root.start_ns if root is not None else 0
     leaf_ends = [node.end_ns for node in nodes if not node.children and node.end_ns is not None]
+    outcomes = [fact.outcome for fact in facts]
+    results = [fact.outcome for fact in requests]
     outcome = root.fact.outcome if root is not None and root.fact is not None else "ok"
-    if any(fact.outcome == "running" for fact in facts):
-        outcome = "running"
     return Totals(
         root=root,
         start_ns=start,
         duration_ns=max(0, max(leaf_ends) - start) if leaf_ends else None,
-        outcome=outcome,
+        outcome="running" if "running" in outcomes else outcome,
         requests=len(requests),
-        finished=sum(fact.outcome != "running" for fact in requests),
-        succeeded=sum(fact.outcome == "ok" for fact in requests),
+        finished=len(results) - results.count("running"),
+        succeeded=results.count("ok"),
         spans=len(facts),
-        errors=sum(fact.outcome == "error" for fact in facts),
-        depth=max((node.depth for node in nodes), default=0),
-        cost=total(fact.cost for fact in requests),
+        errors=outcomes.count("error"),
+        depth=max([node.depth for node in nodes], default=0),
+        cost=total([fact.cost for fact in requests]),
         unpriced=sum(fact.cost is None and fact.outcome != "running" for fact in requests),
-        input_tokens=total(fact.input_tokens for fact in requests),
-        output_tokens=total(fact.output_tokens for fact in requests),
+        input_tokens=total([fact.input_tokens for fact in requests]),
+        output_tokens=total([fact.output_tokens for fact in requests]),
     )
+
+
+def root_of(nodes: Sequence[Node]) -> Node | None:
+    """The span that names the trace: the earliest without a parent, else the first that is no virtual node."""
+    sent = [node for node in nodes if node.parent is None and node.fact is not None]
+    return min(sent, key=order) if sent else next((node for node in nodes if node.fact is not None), None)

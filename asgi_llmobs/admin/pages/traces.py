@@ -1,17 +1,14 @@
 """The traces: the list, and one as a tree with its waterfall."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from asgi_llmobs.admin.curtain import bare_row
+from asgi_llmobs.admin.folding import ORDERS, Folding
 from asgi_llmobs.admin.narrow import filter_of, limit_of, list_context
 from asgi_llmobs.admin.page import NotFound, Page, Permission, View
-from asgi_llmobs.errors import FilterError
-from asgi_llmobs.queries.traces import TraceNode, get_trace, list_traces
+from asgi_llmobs.queries.traces import get_trace, list_traces
 
 __all__ = ["ROUTES"]
-
-NODES = 500  # of a tree on one page
 
 
 def load_list(view: View) -> dict[str, Any]:
@@ -23,31 +20,26 @@ def load_list(view: View) -> dict[str, Any]:
 
 def load_one(view: View) -> dict[str, Any]:
     """One trace and the node that the address names; without one the first request, which is what most look for."""
-    tree = get_trace(view.database, view.params["id"], project=view.project)
+    folding = Folding(view)
+    tree = get_trace(view.database, view.params["id"], project=view.project, choose=folding)
     if tree is None:
         raise NotFound
-    nodes = tree.nodes if view.content else [bare_row(node) for node in tree.nodes]
-    wanted = view.get("node")
-    selected = next((node for node in nodes if node.id == wanted), None)
-    if selected is None:
-        selected = next((node for node in nodes if node.is_request), nodes[0] if nodes else None)
+    nodes = list(tree.nodes) if view.content else [bare_row(node) for node in tree.nodes]
+    window = folding.window
     return {
         "trace": {name: getattr(tree, name) for name in tree.__slots__ if name != "nodes"},
-        "nodes": nodes,
-        "selected": selected,
-        "window": window(view, nodes, selected),
-        "span_ns": max((node.offset_ns + (node.duration_ns or 0) for node in nodes), default=0),
+        "nodes": nodes[: window["stop"] - window["start"]],
+        "selected": next((node for node in nodes if node.id == folding.selected), None),
+        "window": window,
+        "folded": folding.folded,
+        "crumbs": folding.crumbs,
+        "path": folding.path,
+        "above": folding.above,
+        "landmarks": folding.landmarks,
+        "orders": list(ORDERS),
+        "asked": {name: view.get(name) for name in ("at", "order", "q", "limit")},
+        "span_ns": folding.span_ns,
     }
-
-
-def window(view: View, nodes: Sequence[TraceNode], selected: TraceNode | None) -> dict[str, int]:
-    """Which nodes the page draws: a large tree comes in pieces, by default the one with the selected node in it."""
-    text = view.get("from")
-    if text and not (text.isascii() and text.isdigit() and int(text[:9]) < max(1, len(nodes))):
-        raise FilterError("from", f"write a number from 0 to {max(0, len(nodes) - 1)}")
-    place = int(text[:9]) if text else next((place for place, node in enumerate(nodes) if node is selected), 0)
-    start = place // NODES * NODES
-    return {"start": start, "stop": min(start + NODES, len(nodes))}
 
 
 ROUTES = (

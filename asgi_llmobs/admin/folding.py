@@ -1,0 +1,172 @@
+"""Which nodes of a trace a page shows: a large tree is folded, and every part of it is one link away."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asgi_llmobs.admin.page import View
+from asgi_llmobs.errors import FilterError
+from asgi_llmobs.queries.outline import MAX_NODES, Outline
+from asgi_llmobs.queries.timing import self_time
+from asgi_llmobs.store.trees import Node
+
+__all__ = ["ORDERS", "Folding"]
+
+ROWS = 100  # of a page, unless the address says otherwise
+ENDS = 3  # names of a long path that are shown from its beginning, and from its end
+
+
+def started(node: Node) -> int:
+    return node.start_ns
+
+
+def own_time(node: Node) -> int:
+    return -(self_time(node) or 0)
+
+
+def whole_time(node: Node) -> int:
+    return -((node.fact.duration_ns if node.fact is not None else None) or 0)
+
+
+def own_cost(node: Node) -> int:
+    return -((node.fact.cost if node.fact is not None else None) or 0)
+
+
+ORDERS: Mapping[str, Callable[[Node], int] | None] = {
+    "tree": None,
+    "start": started,
+    "self": own_time,
+    "duration": whole_time,
+    "cost": own_cost,
+}
+
+
+@dataclass(slots=True)
+class Folding:
+    """What the address asks to see of a tree: called with the outline, it chooses the nodes, and notes how.
+
+    The parameters are ``node`` (the one selected), ``at`` (the one whose branch is shown), ``order``, ``q`` (words to
+    look for), ``from`` (the place of the first row) and ``limit`` (rows, 1 to 20,000).
+    """
+
+    view: View
+    selected: str | None = None
+    window: dict[str, int] = field(default_factory=dict)
+    crumbs: Sequence[dict[str, str | None]] = ()  # from the root to the branch that is shown
+    path: Sequence[dict[str, str | None]] = ()  # from the root to the selected node
+    folded: Sequence[str] = ()  # nodes whose children are not among the rows
+    landmarks: dict[str, str] = field(default_factory=dict)  # slowest, dearest and next failed node
+    above: int = 0  # levels above the branch
+    span_ns: int = 0
+
+    def __call__(self, outline: Outline) -> Sequence[Node]:
+        """The rows of this page, and behind them the selected node where it is none of them."""
+        nodes = outline.nodes
+        wanted = find(nodes, self.view.get("node"))
+        branch = find(nodes, self.view.get("at"))
+        rows = self._page(self._rows(outline, branch, wanted), wanted)
+        chosen = wanted or next((node for node in rows if node.fact is not None and node.fact.is_request), None)
+        if chosen is None and rows:
+            chosen = rows[0]
+        self.selected = chosen.id if chosen is not None else None
+        self.crumbs, self.path = crumbs(outline, branch), crumbs(outline, chosen)
+        self.above = branch.depth - 1 if branch is not None else 0
+        self.landmarks = landmarks(nodes, chosen)
+        start = outline.totals.start_ns
+        self.span_ns = max([(node.end_ns or node.start_ns) - start for node in nodes], default=0)
+        return rows if chosen is None or chosen in rows else [*rows, chosen]
+
+    def _rows(self, outline: Outline, branch: Node | None, wanted: Node | None) -> Sequence[Node]:
+        order = self.view.get("order") or "tree"
+        if order not in ORDERS:
+            raise FilterError("order", f"write one of {', '.join(ORDERS)}")
+        nodes: Sequence[Node] = outline.nodes
+        if branch is not None:
+            place = next(place for place, node in enumerate(nodes) if node is branch)
+            nodes = nodes[place : place + branch.below + 1]
+        words = self.view.get("q").casefold().split()
+        if words:
+            nodes = [node for node in nodes if all(word in outline.words(node) for word in words)]
+        by = ORDERS[order]
+        if by is not None:
+            return sorted(nodes, key=by)
+        if words or len(nodes) <= self._limit():
+            return nodes
+        return self._unfolded(nodes, wanted)
+
+    def _unfolded(self, nodes: Sequence[Node], wanted: Node | None) -> Sequence[Node]:
+        """The upper levels, as many as fit on a page but the first two at least, and the way to the selected node."""
+        sizes = Counter(node.depth for node in nodes)
+        deepest, room = nodes[0].depth + 1, self._limit() - sizes[nodes[0].depth] - sizes[nodes[0].depth + 1]
+        while (room := room - sizes[deepest + 1]) >= 0 and sizes[deepest + 1]:
+            deepest += 1
+        way: set[int] = set()
+        node = wanted.parent if wanted is not None else None
+        while node is not None:
+            way.add(id(node))
+            node = node.parent
+        opened = {id(node) for node in nodes if node.depth < deepest} | way
+        rows: list[Node] = []
+        shown: set[int] = set()
+        for node in nodes:
+            above = node.parent
+            if node.depth == nodes[0].depth or (above is not None and id(above) in shown and id(above) in opened):
+                rows.append(node)
+                shown.add(id(node))
+        self.folded = [node.id for node in rows if node.children and id(node) not in opened]
+        return rows
+
+    def _page(self, rows: Sequence[Node], wanted: Node | None) -> Sequence[Node]:
+        """One page of the rows: by default the one with the selected node in it."""
+        limit = self._limit()
+        at = next((place for place, node in enumerate(rows) if node is wanted), 0)
+        start = whole_number(self.view, "from", 0, max(0, len(rows) - 1), at // limit * limit)
+        stop = min(start + limit, len(rows))
+        self.window = {"start": start, "stop": stop, "rows": len(rows), "limit": limit}
+        return rows[start:stop]
+
+    def _limit(self) -> int:
+        return whole_number(self.view, "limit", 1, MAX_NODES, ROWS)
+
+
+def whole_number(view: View, name: str, low: int, high: int, default: int) -> int:
+    """A parameter of the address that counts something."""
+    text = view.get(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+        raise FilterError(name, f"write a number from {low} to {high}")
+    return int(text)
+
+
+def find(nodes: Sequence[Node], id: str) -> Node | None:
+    return next((node for node in nodes if node.id == id), None) if id else None
+
+
+def crumbs(outline: Outline, node: Node | None) -> list[dict[str, str | None]]:
+    """The names from the root to *node*; of a long path its beginning and its end, with a gap that has no id."""
+    path: list[Node] = []
+    while node is not None:
+        path.append(node)
+        node = node.parent
+    path.reverse()
+    named: list[dict[str, str | None]] = [{"id": each.id, "name": outline.name(each)} for each in path]
+    if len(named) > 2 * ENDS:
+        named[ENDS:-ENDS] = [{"id": None, "name": f"{len(named) - 2 * ENDS} more"}]
+    return named
+
+
+def landmarks(nodes: Sequence[Node], selected: Node | None) -> dict[str, str]:
+    """Where to look first: the node with the longest time of its own, the dearest request, the next failure."""
+    found: dict[str, str] = {}
+    slowest = min(nodes, key=own_time, default=None)
+    if slowest is not None and own_time(slowest):
+        found["slowest"] = slowest.id
+    dearest = min(nodes, key=own_cost, default=None)
+    if dearest is not None and own_cost(dearest):
+        found["dearest"] = dearest.id
+    failed = [place for place, node in enumerate(nodes) if node.fact is not None and node.fact.outcome == "error"]
+    if failed:
+        here = next((place for place, node in enumerate(nodes) if node is selected), -1)
+        found["failed"] = nodes[next((place for place in failed if place > here), failed[0])].id
+    return found

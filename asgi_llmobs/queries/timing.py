@@ -1,0 +1,103 @@
+"""Where the time of a trace went: critical path, self time, what running at once saved. Pure, over arranged nodes.
+
+Nodes that are virtual do nothing themselves: what is below them counts as if it hung one level higher. A node that
+still runs has no end; it takes all the time that its parent has left.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from asgi_llmobs.store.trees import Node
+
+__all__ = ["covered", "mark_critical", "note_skew", "parallel_saving", "self_time"]
+
+SKEW_NS = 1_000_000  # clocks of two hosts, or two clocks of one, differ a little: not worth a note
+
+
+def own_end(node: Node) -> int | None:
+    """When the node itself ended, whatever went on below it; ``None`` while it runs and where it is virtual."""
+    fact = node.fact
+    return None if fact is None or fact.duration_ns is None else fact.start_ns + fact.duration_ns
+
+
+def covered(intervals: Iterable[tuple[int, int]], start: int, end: int) -> int:
+    """How much of the time from *start* to *end* lies in any of *intervals*, in nanoseconds."""
+    found, at = 0, start
+    for low, high in sorted(intervals):
+        low, high = max(low, at), min(high, end)
+        if high > low:
+            found += high - low
+            at = high
+    return found
+
+
+def self_time(node: Node) -> int | None:
+    """The duration of a node less the time in which any of its children was at work; ``None`` while it runs."""
+    end = own_end(node)
+    if node.fact is None or end is None:
+        return None
+    children: list[tuple[int, int]] = []
+    stack = list(node.children)
+    while stack:
+        child = stack.pop()
+        if child.fact is None:
+            stack.extend(child.children)
+        else:
+            until = own_end(child)
+            children.append((child.start_ns, end if until is None else until))
+    return end - node.start_ns - covered(children, node.start_ns, end)
+
+
+def mark_critical(nodes: Sequence[Node]) -> None:
+    """Mark the chain that the end of the trace waited for: from the end back, always the child that ended last.
+
+    What still runs ends last of all.
+    """
+    roots = [node for node in nodes if node.parent is None]
+    if not roots:
+        return
+    latest = max(node.end_ns or node.start_ns for node in nodes)
+    running = {id(node) for node in nodes if node.fact is not None and node.fact.outcome == "running"}
+    for node in reversed(nodes):
+        if id(node) in running and node.parent is not None:
+            running.add(id(node.parent))
+
+    def end(node: Node) -> int:
+        return latest if id(node) in running else node.end_ns if node.end_ns is not None else node.start_ns
+
+    stack = [max(roots, key=end)]
+    while stack:
+        node = stack.pop()
+        node.critical = True
+        until = end(node)
+        for child in sorted(node.children, key=end, reverse=True):
+            if child.start_ns <= end(child) <= until:
+                stack.append(child)
+                until = child.start_ns
+
+
+def parallel_saving(nodes: Sequence[Node]) -> int:
+    """How much longer the work would have taken one after the other, in nanoseconds.
+
+    The work is that of the leaves: what they took together less the time in which any of them was at work.
+    """
+    leaves = [
+        (node.start_ns, end)
+        for node in nodes
+        if not node.children and (end := own_end(node)) is not None and end > node.start_ns
+    ]
+    if not leaves:
+        return 0
+    took = sum(high - low for low, high in leaves)
+    return took - covered(leaves, min(low for low, _ in leaves), max(high for _, high in leaves))
+
+
+def note_skew(nodes: Sequence[Node]) -> None:
+    """Say it where a node starts before the one that started it: their clocks differ."""
+    for node in nodes:
+        above = node.parent
+        if above is None or node.orphan or node.fact is None or above.fact is None or node.note is not None:
+            continue
+        early = above.start_ns - node.start_ns
+        # the parent that a Node-Id names need not have begun first
+        if early > SKEW_NS and node.fact.parent_id == above.id:
+            node.note = f"starts {early / 1e6:,.0f} ms before its parent: their clocks differ"
