@@ -18,7 +18,7 @@ from asgi_llmobs.errors import StoreError, TooSlow, Trouble
 from asgi_llmobs.store import partitions
 from asgi_llmobs.store.deadline import expired, held
 from asgi_llmobs.store.postgres import Postgres, copy, translated
-from asgi_llmobs.store.sqlite import SQLite
+from asgi_llmobs.store.sqlite import Event, SQLite
 from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
@@ -43,6 +43,10 @@ class Backend(Protocol):
     def location(self) -> str:
         """Where it is, for people."""
 
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened to it that its owner should know, oldest first."""
+
     def engine(self) -> Engine:
         """A new engine."""
 
@@ -61,8 +65,11 @@ class Backend(Protocol):
     def claim(self, connection: Connection) -> None:
         """Before the schema is made, in a write transaction."""
 
-    def opened(self) -> None:
+    def opened(self, engine: Engine) -> None:
         """Its schema is ready."""
+
+    def closed(self) -> None:
+        """Its engine is not there any more."""
 
     def sound(self, *, write: bool) -> bool:
         """Whether the open engine may be used; otherwise :meth:`mend` is called."""
@@ -72,6 +79,15 @@ class Backend(Protocol):
 
     def failed(self, error: BaseException) -> Trouble:
         """Take note of an error of the driver; what it means."""
+
+    def low(self) -> bool:
+        """Whether there is room for what has no content only."""
+
+    def relieve(self) -> bool:
+        """Make some room on a full disk; whether there was any to make."""
+
+    def tend(self) -> None:
+        """Do what is to be done now and then, by whoever writes."""
 
     def reset_after_fork(self) -> None:
         """Forget what belongs to the parent."""
@@ -118,6 +134,11 @@ class Database:
         """Where the database is, for people: a path, ``memory``, or an address without its password."""
         return self.backend.location
 
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened to the database that its owner should know, oldest first."""
+        return self.backend.events
+
     @contextmanager
     def read(self, *, fresh: bool = False) -> Iterator[Connection]:
         """A connection for reading one consistent state. Blocking: call it from a thread.
@@ -150,12 +171,25 @@ class Database:
         with self._connection(write=True) as connection:
             yield connection
 
+    def low(self) -> bool:
+        """Whether the disk is so full that only what has no content may be written."""
+        return self.backend.low()
+
+    def relieve(self) -> bool:
+        """Make some room on a full disk; whether there was any to make."""
+        return self.backend.relieve()
+
+    def tend(self) -> None:
+        """Do what is to be done now and then, by whoever writes; if it is time."""
+        self.backend.tend()
+
     def dispose(self) -> None:
         """Close all connections; the next use opens new ones. What is in memory is gone."""
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
+            self.backend.closed()
         if self.replica is not None:
             self.replica.dispose()
 
@@ -219,7 +253,7 @@ class Database:
                 engine = self._make()
                 try:
                     self._prepare(engine)
-                    self.backend.opened()
+                    self.backend.opened(engine)
                 except BaseException:
                     engine.dispose()
                     raise

@@ -146,8 +146,16 @@ class Postgres:
         begin(connection, 0, OPEN_SECONDS)
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
 
-    def opened(self) -> None:
+    @property
+    def events(self) -> tuple[Any, ...]:
+        """Nothing happens to its files that could be seen from here."""
+        return ()
+
+    def opened(self, engine: Engine) -> None:
         """Its schema is ready."""
+
+    def closed(self) -> None:
+        """Its engine is not there any more."""
 
     def sound(self, *, write: bool) -> bool:
         """Its pool finds out by itself which connections are dead."""
@@ -162,6 +170,17 @@ class Postgres:
         if not state:  # the connection was never there, or is gone
             return Trouble.AWAY
         return TROUBLES.get(state, TROUBLES.get(state[:2], Trouble.BUG))
+
+    def low(self) -> bool:
+        """How full the server's disk is cannot be seen from here."""
+        return False
+
+    def relieve(self) -> bool:
+        """There is no room to make."""
+        return False
+
+    def tend(self) -> None:
+        """Nothing is to be done."""
 
     def reset_after_fork(self) -> None:
         """Nothing of it is shared with the parent."""

@@ -20,6 +20,7 @@ else:
     from backports import zstd
 
 __all__ = [
+    "UNPACKABLE",
     "bounded",
     "clean",
     "dollars",
@@ -42,6 +43,8 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 WITH_DICTIONARY_1 = b"LLM1"
 MARKS = (ZSTD_MAGIC, WITH_DICTIONARY_1)
 LARGEST_UNPACKED = 1 << 30
+
+UNPACKABLE = (zstd.ZstdError,)  # what cannot be unpacked raises one of these
 
 _local = threading.local()  # one compressor a thread
 

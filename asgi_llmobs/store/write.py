@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
 
-from asgi_llmobs.errors import StoreError
+from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
 from asgi_llmobs.store import search
 from asgi_llmobs.store.database import Database, first_key, in_chunks, insert, new_keys
@@ -24,6 +24,7 @@ from asgi_llmobs.store.rows import (
     property_rows,
     without_content,
 )
+from asgi_llmobs.store.salvage import Salvage
 from asgi_llmobs.store.tables import AttemptRow, ContentRow, PropertyRow, SpanRow
 from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import bounded, dollars, integer, json_bytes, name, picodollars
@@ -89,10 +90,11 @@ class Stored(NamedTuple):
 
 
 class Sink:
-    """Writes records into *database*."""
+    """Writes records into *database*, and looks after it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._salvage = Salvage(database, Batch)
 
     def write(self, batch: Sequence[Span]) -> Written:
         """Store all of *batch* in one transaction; a record that was stored before is not stored twice.
@@ -100,11 +102,13 @@ class Sink:
         A record that the database refuses is left out and counted; its neighbours are stored.
 
         Raises:
-            StoreError: The database cannot be reached; nothing of the batch was stored, try again later.
+            StoreError: The database cannot be reached or is full; nothing of the batch was stored, try again later.
             SchemaTooNew: It was written by a newer version.
         """
         if not batch:
             return Written(0, 0)
+        if self.database.low() and any(map(has_content, batch)):
+            raise StoreError("what room is left is for deleting, and for what has no content", Trouble.FULL)
         try:
             with self.database.write() as connection:
                 Batch(connection).store(batch)
@@ -112,6 +116,8 @@ class Sink:
         except BAD_VALUE:
             pass
         except StoreError as error:
+            if error.trouble == Trouble.FULL and self.database.relieve():
+                return self.write(batch)
             if not from_a_bad_value(error.__cause__):
                 raise
         if len(batch) == 1:
@@ -119,6 +125,21 @@ class Sink:
         half = len(batch) // 2
         left, right = self.write(batch[:half]), self.write(batch[half:])
         return Written(left.stored + right.stored, left.refused + right.refused)
+
+    def tend(self) -> None:
+        """A small step of what keeps the database in order, if one is due.
+
+        Raises:
+            StoreError: The database cannot be reached.
+        """
+        self.database.tend()
+        self._salvage.step()
+
+
+def has_content(record: Span) -> bool:
+    if isinstance(record, Request):
+        return record.request_body is not None or record.response_body is not None
+    return record.input is not None or record.output is not None
 
 
 def from_a_bad_value(cause: BaseException | None) -> bool:

@@ -63,7 +63,7 @@ def test_settings_of_sqlite(tmp_path: Path) -> None:
         ]
     database.dispose()
 
-    assert found == ["wal", 8192, 2, 5000, 2]
+    assert found == ["wal", 8192, 2, 2000, 2]
 
 
 def test_tables_stay_out_of_the_hosts_metadata() -> None:
