@@ -17,6 +17,7 @@ from asgi_llmobs.config import OPTIONS, Config
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError, StoreError
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.limits import Plan
 from asgi_llmobs.records import Outcome
 from asgi_llmobs.runtime import LLMObs
 from asgi_llmobs.testing.server import serve
@@ -67,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
         "back. The app may go on running.",
     )
     prune.add_argument("--dry-run", action="store_true", help="delete nothing, only say what would go")
+    prune.add_argument("--project", metavar="NAME", help="whose traces (default: LLMOBS_PROJECT)")
     prune.add_argument("--keep", metavar="LIMITS", help="what is kept, e.g. 30d,2GB (default: LLMOBS_RETENTION)")
     prune.set_defaults(run=run_prune)
 
@@ -275,7 +277,7 @@ def store_state() -> tuple[bool, str]:
 
 def run_prune(given: argparse.Namespace) -> int:
     """Delete what lies beyond the retention; 1 where none is set or the store cannot be written."""
-    from asgi_llmobs.retention import Retention, prune
+    from asgi_llmobs.retention import prune
     from asgi_llmobs.store.database import Database
 
     try:
@@ -283,19 +285,23 @@ def run_prune(given: argparse.Namespace) -> int:
     except LLMObsError as error:
         say(str(error))
         return 1
-    if engine.config.retention is None:
+    project = engine.config.project if given.project is None else given.project
+    plan = Plan() if engine.config.retention is None else Plan.parse(engine.config.retention)
+    limits = plan.of(project, own=given.keep is not None or project == engine.config.project)
+    if limits is None:
         say("everything is kept: give --keep 30d, or set LLMOBS_RETENTION")
         return 1
     database = Database(engine.store, create=False)
-    retention, project = Retention.parse(engine.config.retention), engine.config.project
     try:
-        gone = prune(database, retention, project=project, dry_run=given.dry_run)
+        gone = prune(database, limits, project=project, dry_run=given.dry_run)
     except (StoreError, ImportError) as error:
         say(f"{shown('store', engine.store)}: {error}")
         return 1
     finally:
         database.dispose()
-    say(f"{gone.spans:,} spans{' would go' if given.dry_run else ' deleted'}, about {gone.bytes / 1_000_000:,.1f} MB")
+    did = " would go" if given.dry_run else " deleted"
+    bodies = f", bodies of {gone.stripped:,} more" if gone.stripped else ""
+    say(f"{gone.spans:,} spans{bodies}{did}, about {gone.bytes / 1_000_000:,.1f} MB")
     return 0
 
 

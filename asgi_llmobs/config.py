@@ -10,12 +10,12 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from asgi_llmobs.errors import ConfigError
+from asgi_llmobs.limits import Plan
 
 __all__ = [
     "Config",
     "OPTIONS",
     "Option",
-    "Retention",
     "data_dir_of",
     "environment_name",
     "make_data_dir",
@@ -26,12 +26,6 @@ __all__ = [
 FALSE_WORDS = {"", "0", "false", "no", "off"}
 TRUE_WORDS = {"1", "true", "yes", "on"}
 MEMORY = "sqlite://"
-AGES = {"min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-SIZES = {
-    "kb": 1_000, "mb": 1_000**2, "gb": 1_000**3, "tb": 1_000**4,
-    "kib": 1_024, "mib": 1_024**2, "gib": 1_024**3, "tib": 1_024**4,
-}  # fmt: skip
-RETENTION_ADVICE = "write an age, a size or a count of spans, or several of them: 30d, 12h, 2GB, 500MB, 100000"
 
 
 def truthy(value: str | None) -> bool:
@@ -49,44 +43,6 @@ def network_of(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | Non
 
 def option(default: Any, help_text: str, *, env: str | None = None, parse: str = "text") -> Any:
     return field(default=default, metadata={"help": help_text, "env": env, "parse": parse})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """What is kept; what lies beyond any of the limits goes, the oldest traces first. ``None`` is no limit."""
-
-    age_ns: int | None = None
-    size_bytes: int | None = None
-    spans: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "Retention":
-        """The limits that *text* names, e.g. ``30d,2GB,100000``.
-
-        Args:
-            text: An age in min, h, d or w, a size in KB to TB or KiB to TiB, and a number of spans, with commas.
-
-        Raises:
-            ConfigError: It names nothing, one kind twice, or something else.
-        """
-        limits: dict[str, int] = {}
-        for part in text.split(","):
-            kind, value = limit_of(part)
-            if kind in limits:
-                raise ConfigError("retention", f"{part.strip()!r} is a second limit of its kind; give each once")
-            limits[kind] = value
-        return cls(**limits)
-
-
-def limit_of(part: str) -> tuple[str, int]:
-    found = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([A-Za-z]*)", part.strip()[:40])
-    if found is not None:
-        number, unit = found[1].replace("_", ""), found[2].lower()
-        for kind, units, scale in (("age_ns", AGES, 1_000_000_000), ("size_bytes", SIZES, 1), ("spans", {"": 1}, 1)):
-            value = int(float(number) * units[unit] * scale) if unit in units else 0
-            if 0 < value < 2**62 and (unit or "." not in number):
-                return kind, value
-    raise ConfigError("retention", f"{part.strip()[:40]!r} cannot be kept to; {RETENTION_ADVICE}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +80,10 @@ class Config:
     user: Callable[[Any], str | None] | None = option(
         None, "A callable over the incoming scope that names the user, or None."
     )
-    retention: str | None = option(
-        None, "What is kept: an age, a size, a count of spans or several of these, e.g. 30d or 30d,2GB,100000."
+    retention: str | Mapping[str, str] | None = option(
+        None,
+        "What is kept: an age, a size, a count of spans or several of these, e.g. 30d,2GB,bodies=7d; for several "
+        "projects a mapping of names to these, in a text with semicolons: shop: 90d; *: 30d.",
     )
     providers: Sequence[Any] = option((), "Further providers, asked before ours.")
     prices: Mapping[str, Any] | None = option(
@@ -186,12 +144,12 @@ class Config:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise ConfigError(name, f"give a callable or None, not {type(value).__name__}")
-        for name in ("service", "release", "retention", "data_dir"):
+        for name in ("service", "release", "data_dir"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ConfigError(name, f"give a text or None, not {type(value).__name__}")
         if self.retention is not None:
-            Retention.parse(self.retention)
+            Plan.parse(self.retention)
         self._check_admin()
         self._check_trust()
         self._check_store()

@@ -37,12 +37,12 @@ def recompute(database: Database, *, project: str | None = None, check: bool = F
         lease.take(LEASE_SECONDS, force=True)
 
     def ask(question: Callable[[Any], Any]) -> Any:
-        with database.read() as connection:
+        with database.read(fresh=True) as connection:
             return question(connection)
 
     for one in ask(recount.projects_of) if project is None else [name(project) or ""]:
         for piece in recount.pieces(ask, one):
-            with database.read() as connection:
+            with database.read(fresh=True) as connection:
                 found = recount.recounted(connection, piece, write=False)
             if found and lease is not None:
                 with database.write() as connection:

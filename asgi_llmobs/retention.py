@@ -1,13 +1,16 @@
-"""Deletes what is older, larger or more than we promised to keep: whole traces, oldest first, in small steps."""
+"""Deletes what is older, larger or more than we promised to keep: whole traces, oldest first, in small steps.
+
+Bodies may have limits of their own: then they go first, and their spans stay.
+"""
 
 import heapq
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from asgi_llmobs.config import Retention
-from asgi_llmobs.store import removal
+from asgi_llmobs.limits import Plan, Retention
+from asgi_llmobs.store import pins, removal
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.leases import Lease
 from asgi_llmobs.store.removal import OldTrace
@@ -19,14 +22,19 @@ STEP = 200  # spans that go in one transaction at most
 PAUSE_SECONDS = 0.05  # in which others may write
 SWEEP_PAUSE_SECONDS = 0.2
 SWEEP_SECONDS = 300.0  # between two looks at what is to go
+FULL_SECONDS = 86_400.0  # between two looks at whether bodies came in late that are old already
 LEASE_SECONDS = 120.0
+LEAP_NS = 3_600_000_000_000  # that the clock may be ahead of what it was and has run since
+LONG_NS = 86_400_000_000_000  # that a trace may last and still have its bodies looked at with each sweep
+NOTHING = -(2**63)
 
 
 class Pruned(NamedTuple):
-    """What went, or would go: spans of any kind, and the bytes of their rows, about."""
+    """What went, or would go: spans of any kind, bytes of all rows, about, and spans that only lost their bodies."""
 
     spans: int
     bytes: int
+    stripped: int = 0
 
 
 def prune(
@@ -54,24 +62,33 @@ def prune(
     lease = None if dry_run else lease_of(database, project)
     if lease is not None:
         lease.take(LEASE_SECONDS, force=True)
-    spans = size = 0
-    for step in steps(database, retention, project, now_ns, lease):
-        spans, size = spans + step.spans, size + step.bytes
+    now = time.time_ns() if now_ns is None else now_ns
+    spans = size = stripped = 0
+    for step in steps(database, retention, project, now, lease):
+        spans, size, stripped = spans + step.spans, size + step.bytes, stripped + step.stripped
         if not dry_run:
             time.sleep(PAUSE_SECONDS)
-    return Pruned(spans, size)
+    return Pruned(spans, size, stripped)
 
 
 class Sweeper:
-    """Keeps a project within its limits, one small step at a time, in one process of all that share the store."""
+    """Keeps projects within their limits, one small step at a time, in one process of all that share the store.
 
-    def __init__(self, database: Database, retention: Retention, project: str) -> None:
+    Args:
+        database: The store.
+        plan: What is kept of each project; one retention stands for that of *project* alone.
+        project: That of the engine.
+    """
+
+    def __init__(self, database: Database, plan: Plan | Retention, project: str) -> None:
         self._database = database
-        self._retention = retention
+        self._plan = plan if isinstance(plan, Plan) else Plan(own=plan)
         self._project = project
-        self._lease = lease_of(database, project)
+        self._leases: dict[str, Lease] = {}
+        self._stripped: dict[str, tuple[int, float]] = {}  # up to where bodies went, and when all were looked at
         self._due = 0.0
         self._steps: Iterator[Pruned] | None = None
+        self._began = time.time_ns(), time.monotonic_ns()
 
     def step(self) -> None:
         """Do a little, if it is time.
@@ -85,12 +102,41 @@ class Sweeper:
         self._due = now + SWEEP_SECONDS
         work, self._steps = self._steps, None
         if work is None:
-            if not self._lease.take(LEASE_SECONDS):
-                return
-            work = steps(self._database, self._retention, self._project, None, self._lease)
+            work = self._sweep()
         if next(work, None) is not None:
             self._steps = work
             self._due = now + SWEEP_PAUSE_SECONDS
+
+    def _sweep(self) -> Iterator[Pruned]:
+        """All steps of one look at every project that has limits."""
+        for project, limits in self._limits().items():
+            lease = self._leases.setdefault(project, lease_of(self._database, project))
+            if not lease.take(LEASE_SECONDS):
+                continue
+            since, looked = self._stripped.get(project, (NOTHING, 0.0))
+            if time.monotonic() - looked > FULL_SECONDS:
+                since, looked = NOTHING, time.monotonic()
+            self._stripped[project] = since, looked
+
+            def reached(start_ns: int, project: str = project, looked: float = looked) -> None:
+                self._stripped[project] = start_ns, looked
+
+            yield from steps(self._database, limits, project, self._now(), lease, since, reached)
+
+    def _limits(self) -> dict[str, Retention]:
+        own = self._plan.of(self._project, own=True)
+        found = {} if own is None else {self._project: own}
+        found.update({other: limits for other, limits in self._plan.projects.items() if other != self._project})
+        if self._plan.others is not None:
+            with self._database.read(fresh=True) as connection:
+                for other in removal.projects(connection):
+                    found.setdefault(other, self._plan.others)
+        return found
+
+    def _now(self) -> int:
+        """What ages are counted from: a clock that was set ahead by mistake must not make everything old."""
+        wall, steady = self._began
+        return min(time.time_ns(), wall + time.monotonic_ns() - steady + LEAP_NS)
 
 
 def lease_of(database: Database, project: str | None) -> Lease:
@@ -98,29 +144,78 @@ def lease_of(database: Database, project: str | None) -> Lease:
 
 
 def steps(
-    database: Database, retention: Retention, project: str | None, now_ns: int | None, lease: Lease | None
+    database: Database,
+    retention: Retention,
+    project: str | None,
+    now_ns: int,
+    lease: Lease | None,
+    stripped_ns: int = NOTHING,
+    reached: Callable[[int], None] = lambda start_ns: None,
 ) -> Iterator[Pruned]:
-    """Delete under *lease*; without one only say what would go. What each step did, often nothing but a look."""
-    now = time.time_ns() if now_ns is None else now_ns
+    """Delete under *lease*; without one only say what would go. What each step did, often nothing but a look.
+
+    Args:
+        database: The store.
+        retention: What is kept.
+        project: Whose; of all projects together where ``None``.
+        now_ns: What ages are counted from.
+        lease: The right to do it.
+        stripped_ns: Traces that began earlier have no bodies that are too old.
+        reached: Told before which start no trace has any now.
+    """
     with database.read(fresh=True) as connection:
         names = removal.projects(connection) if project is None else [name(project) or ""]
-        excess = 0 if retention.spans is None else removal.span_count(connection, names) - retention.spans
-    scale, excess_bytes = 1.0, 0.0
-    if retention.size_bytes is not None:
-        scale, size = yield from measured(database, names, retention.size_bytes)
-        excess_bytes = size - retention.size_bytes
-    before_ns = -(2**63) if retention.age_ns is None else now - retention.age_ns
-    for group in grouped(beyond(database, names, before_ns, excess, excess_bytes, scale)):
-        weight = int(sum(trace.weight for trace in group) * scale)
-        if lease is None:
-            yield Pruned(sum(trace.spans for trace in group), weight)
-        elif not (yield from taken_out(database, group, weight, lease)):
-            return
+    if retention.records:
+        traces = yield from doomed(database, retention, names, now_ns)
+        yield from gone(database, traces, lease, removal.remove)
+    if retention.bodies:
+        traces = yield from bare(database, retention, names, now_ns, stripped_ns)
+        complete = yield from gone(database, traces, lease, removal.strip)
+        if complete and retention.bodies_age_ns is not None:
+            reached(now_ns - retention.bodies_age_ns)
     if lease is not None:
         for _ in removal.shrink(database):
             yield Pruned(0, 0)
         with database.write() as connection:
             lease.renew(connection, SWEEP_SECONDS)
+
+
+def doomed(
+    database: Database, retention: Retention, names: Sequence[str], now_ns: int
+) -> Generator[Pruned, None, Iterator[OldTrace]]:
+    """The traces that are to go."""
+    excess = 0
+    if retention.spans is not None:
+        with database.read(fresh=True) as connection:
+            excess = removal.span_count(connection, names) - retention.spans
+    scale, excess_bytes = 1.0, 0.0
+    if retention.size_bytes is not None:
+        scale, size = yield from measured(database, names, retention.size_bytes)
+        excess_bytes = size - retention.size_bytes
+    before_ns = NOTHING if retention.age_ns is None else now_ns - retention.age_ns
+    every = [removal.oldest_traces(database, one) for one in names]
+    return beyond(every, before_ns, excess, excess_bytes, scale)
+
+
+def bare(
+    database: Database, retention: Retention, names: Sequence[str], now_ns: int, since_ns: int
+) -> Generator[Pruned, None, Iterator[OldTrace]]:
+    """The traces whose bodies are to go."""
+    excess, excess_bytes = 0, 0.0
+    if retention.bodies_spans is not None or retention.bodies_size_bytes is not None:
+        spans = size = 0
+        for stretch in removal.weighed(database, bodies=True):
+            spans += sum(stretch.get(one, (0, 0))[0] for one in names)
+            size += sum(stretch.get(one, (0, 0))[1] for one in names)
+            yield Pruned(0, 0)
+        excess = 0 if retention.bodies_spans is None else spans - retention.bodies_spans
+        excess_bytes = 0 if retention.bodies_size_bytes is None else size - retention.bodies_size_bytes
+        since_ns = NOTHING
+    before_ns = NOTHING if retention.bodies_age_ns is None else now_ns - retention.bodies_age_ns
+    # a trace that began before what is known to be done may have ended after it
+    since = None if since_ns == NOTHING else since_ns - LONG_NS
+    every = [removal.oldest_traces(database, one, bodies=True, since_ns=since) for one in names]
+    return (trace for trace in beyond(every, before_ns, excess, excess_bytes, 1.0) if trace.spans)
 
 
 def measured(database: Database, names: Sequence[str], limit: int) -> Generator[Pruned, None, tuple[float, float]]:
@@ -134,26 +229,25 @@ def measured(database: Database, names: Sequence[str], limit: int) -> Generator[
         return 1.0, 0.0
     own = every = 0
     for stretch in removal.weighed(database):
-        every += sum(stretch.values())
-        own += sum(stretch.get(one, 0) for one in names)
+        every += sum(weight for _, weight in stretch.values())
+        own += sum(stretch.get(one, (0, 0))[1] for one in names)
         yield Pruned(0, 0)
     scale = live / every if live is not None and every else 1.0
     return scale, own * scale
 
 
 def beyond(
-    database: Database, names: Sequence[str], before_ns: int, excess: int, excess_bytes: float, scale: float
+    projects: Sequence[Iterator[OldTrace]], before_ns: int, excess: int, excess_bytes: float, scale: float
 ) -> Iterator[OldTrace]:
     """The traces that are to go, oldest first: as many as it takes, and those that ended before *before_ns*."""
-    every = heapq.merge(*(removal.oldest_traces(database, one) for one in names), key=lambda trace: trace.start_ns)
-    for trace in every:
+    for trace in heapq.merge(*projects, key=lambda trace: trace.start_ns):
         over = excess > 0 or excess_bytes > 0
         if not over and trace.start_ns >= before_ns:
             return
         if over or trace.end_ns < before_ns:
             excess -= trace.spans
             excess_bytes -= trace.weight * scale
-            yield trace
+            yield trace._replace(weight=int(trace.weight * scale))
 
 
 def grouped(traces: Iterator[OldTrace]) -> Iterator[list[OldTrace]]:
@@ -170,8 +264,22 @@ def grouped(traces: Iterator[OldTrace]) -> Iterator[list[OldTrace]]:
         yield group
 
 
+def gone(
+    database: Database, traces: Iterator[OldTrace], lease: Lease | None, delete: Callable[..., int]
+) -> Generator[Pruned, None, bool]:
+    """Delete *traces*, or their bodies; ``False`` where the lease was taken away before it was all gone."""
+    whole = delete is removal.remove
+    for group in grouped(traces):
+        spans, weight = sum(trace.spans for trace in group), sum(trace.weight for trace in group)
+        if lease is None:
+            yield Pruned(spans if whole else 0, weight, 0 if whole else spans)
+        elif not (yield from taken_out(database, group, weight, lease, delete)):
+            return False
+    return True
+
+
 def taken_out(
-    database: Database, group: Sequence[OldTrace], weight: int, lease: Lease
+    database: Database, group: Sequence[OldTrace], weight: int, lease: Lease, delete: Callable[..., int]
 ) -> Generator[Pruned, None, bool]:
     """Delete a group; ``False`` where the lease was taken away before it was all gone."""
     by_project: dict[str, list[str]] = defaultdict(list)
@@ -179,13 +287,21 @@ def taken_out(
         by_project[trace.project].append(trace.trace_id)
     left = True
     while left:
-        gone = 0
         with database.write() as connection:
             if not lease.renew(connection, LEASE_SECONDS):
                 return False
-            for project, traces in by_project.items():
-                if gone < STEP:
-                    gone += removal.remove(connection, project, traces, limit=STEP - gone)
-        left = gone >= STEP
-        yield Pruned(gone, 0 if left else weight)
+            count = step_of(connection, by_project, delete)
+        left = count >= STEP
+        size = 0 if left else weight
+        yield Pruned(count, size) if delete is removal.remove else Pruned(0, size, count)
     return True
+
+
+def step_of(connection: Any, by_project: dict[str, list[str]], delete: Callable[..., int]) -> int:
+    """Delete what fits into one step; of how many spans."""
+    count = 0
+    for project, traces in by_project.items():
+        stay = pins.kept(connection, project, traces)  # somebody may have pinned one since it was looked at
+        if count < STEP:
+            count += delete(connection, project, [one for one in traces if one not in stay], limit=STEP - count)
+    return count

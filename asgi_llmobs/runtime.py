@@ -12,6 +12,7 @@ from asgi_llmobs.accounting import Stats, host_meter_provider, register
 from asgi_llmobs.capture import clients, outbound, recorder
 from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
+from asgi_llmobs.limits import Plan
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.safely import failures, reset, safely
 from asgi_llmobs.spool import DurableSpool, MemorySpool, Spool, durable_here
@@ -111,14 +112,14 @@ class LLMObs:
             return
         self._tell()
         if self.config.retention is not None:
-            self._sweep(self.config.retention)
+            self._sweep()
 
-    def _sweep(self, retention: str) -> None:
+    def _sweep(self) -> None:
         """A step towards the retention, if one is due."""
         if self._sweeper is None:
-            from asgi_llmobs.retention import Retention, Sweeper  # as above
+            from asgi_llmobs.retention import Sweeper  # as above
 
-            self._sweeper = Sweeper(self.database, Retention.parse(retention), self.config.project)
+            self._sweeper = Sweeper(self.database, Plan.parse(self.config.retention), self.config.project)
         self._sweeper.step()
 
     def _tell(self, *, ended: bool = False) -> None:

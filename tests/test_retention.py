@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 
 from asgi_llmobs import LLMObs, cli
-from asgi_llmobs.config import Retention
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.limits import Plan, Retention
 from asgi_llmobs.queries.requests import get_request, list_requests
 from asgi_llmobs.queries.sessions import get_session, list_sessions
 from asgi_llmobs.queries.status import store_status
 from asgi_llmobs.queries.traces import get_trace, list_traces
+from asgi_llmobs.recompute import recompute
 from asgi_llmobs.records import Span
 from asgi_llmobs.retention import Pruned, Sweeper, prune
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.pins import is_pinned, pin, unpin
 from asgi_llmobs.store.write import Sink
 from tests.making import SECOND, START, attempt, request, span
 
@@ -90,6 +92,47 @@ def test_limits_that_cannot_be_kept_to(text: str) -> None:
     """A wrong one is told when the engine is made, with an example of a right one."""
     with pytest.raises(ConfigError, match="^retention: .*(30d|give each once)"):
         LLMObs(retention=text)
+
+
+@pytest.mark.parametrize(
+    ("value", "plan"),
+    [
+        ("30d,bodies=7d", Plan(own=Retention(age_ns=30 * DAY, bodies_age_ns=7 * DAY))),
+        ("bodies = 1GB, BODIES=500", Plan(own=Retention(bodies_size_bytes=10**9, bodies_spans=500))),
+        (
+            "30d; shop: 90d,bodies=7d ;*:100",
+            Plan(
+                own=Retention(age_ns=30 * DAY),
+                projects={"shop": Retention(age_ns=90 * DAY, bodies_age_ns=7 * DAY)},
+                others=Retention(spans=100),
+            ),
+        ),
+        ({"a:b": "1d", "*": "2d"}, Plan(projects={"a:b": Retention(age_ns=DAY)}, others=Retention(age_ns=2 * DAY))),
+    ],
+)
+def test_limits_of_bodies_and_of_projects(value: Any, plan: Plan) -> None:
+    """Bodies may have limits of their own, and so may every project."""
+    assert Plan.parse(value) == plan
+    assert LLMObs(retention=value).config.retention == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["bodies=", "bodies=7d,bodies=8d", "a: 30d; a: 20d", ": 30d", "a:", "30d;", {"": "30d"}, {"a": 30}, {1: "1d"}, 30],
+)
+def test_plans_that_cannot_be_kept_to(value: Any) -> None:
+    """Each is told when the engine is made."""
+    with pytest.raises(ConfigError, match="^retention: "):
+        LLMObs(retention=value)
+
+
+def test_whose_limits() -> None:
+    """A project that is named has its own, the engine's own comes next, all others last."""
+    plan = Plan.parse("1d; shop: 2d; *: 3d")
+    ages = [plan.of(name, own=own) for name, own in (("shop", True), ("mine", True), ("else", False))]
+
+    assert [limits.age_ns for limits in ages if limits is not None] == [2 * DAY, DAY, 3 * DAY]
+    assert Plan.parse("shop: 2d").of("mine", own=True) is None
 
 
 def test_age(database: Database) -> None:
@@ -176,6 +219,93 @@ def test_a_dry_run_changes_nothing(database: Database) -> None:
     assert counts(database) == before
     assert told.spans == 800
     assert prune(database, limits, now_ns=NOW) == told
+
+
+def test_bodies_go_before_their_spans(database: Database) -> None:
+    """Of what is older than the bodies' limit no word is left, while its figures and the young one's words stay."""
+    sink = Sink(database)
+    sink.write(
+        [
+            old := aged(8, sent="an obelisk", properties={"plan": "pro"}),
+            tool := span(
+                trace_id=old.trace_id, parent_id=old.id, start_ns=old.start_ns, input="an obelisk", output="found"
+            ),
+        ]
+    )
+    sink.write([young := aged(6, sent="a pyramid")])
+    limits = Retention(age_ns=30 * DAY, bodies_age_ns=7 * DAY)
+
+    assert prune(database, limits, now_ns=NOW, dry_run=True).stripped == 2
+    gone = prune(database, limits, now_ns=NOW)
+
+    assert (gone.spans, gone.stripped) == (0, 2) and gone.bytes > 100
+    assert ids(database) == {old.id, young.id} == ids(database) | ids(database, properties=(("plan", "pro"),))
+    assert ids(database, text="obelisk") == set() and ids(database, text="pyramid") == {young.id}
+    found = get_request(database, old.id, project="default")
+    assert found is not None and (found.request.request_body, found.request.text) == (None, "")
+    assert found.request.cost_usd == old.cost_usd and found.request.input_tokens == 20
+    assert [row.input_preview or None for row in list_requests(database, Filter()).rows] == ["a pyramid", None]
+    tree = get_trace(database, old.trace_id, project="default")
+    assert tree is not None and not any(node.input_preview for node in tree.nodes) and tool.id
+    assert prune(database, limits, now_ns=NOW) == Pruned(0, 0, 0)
+    assert list(recompute(database, check=True)) == []
+
+
+@pytest.mark.parametrize("limits", [Retention(bodies_spans=3), Retention(bodies_size_bytes=3_000)])
+def test_bodies_by_count_and_size(database: Database, limits: Retention) -> None:
+    """The newest keep theirs."""
+    stored = [aged(days, sent=noise(days)[:1_200]) for days in (9, 8, 7, 6, 5)]
+    Sink(database).write(stored)
+
+    assert prune(database, limits, now_ns=NOW).stripped in (2, 3)
+    left = [get_request(database, one.id, project="default") for one in stored]
+    assert [found is not None and found.request.request_body is not None for found in left][0] is False
+    assert left[-1] is not None and left[-1].request.request_body == stored[-1].request_body
+
+
+def test_pinned_traces_stay(database: Database) -> None:
+    """Whatever the limits, with their bodies; once the pin is taken away they go like any other."""
+    first, second = aged(50), aged(40)
+    Sink(database).write([first, second])
+    pin(database, "default", first.trace_id)
+    pin(database, "default", first.trace_id)
+    limits = Retention(age_ns=30 * DAY, spans=1, bodies_age_ns=DAY)
+
+    assert prune(database, limits, now_ns=NOW, dry_run=True).spans == 1
+    assert prune(database, limits, now_ns=NOW).spans == 1
+    assert prune(database, limits, now_ns=NOW) == Pruned(0, 0, 0)
+    assert ids(database, text="france") == {first.id} and is_pinned(database, "default", first.trace_id)
+    unpin(database, "default", first.trace_id)
+    assert prune(database, limits, now_ns=NOW).spans == 1
+
+
+def test_a_clock_that_leaps_ahead(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set ten years ahead while the app runs, it makes nothing old; nor does it do so when it comes back."""
+    stored = [request(start_ns=time.time_ns() - days * DAY) for days in (40, 3, 0)]
+    future = request(start_ns=time.time_ns() + 3_650 * DAY)
+    Sink(database).write([*stored, future])
+    sweeper = Sweeper(database, Retention(age_ns=30 * DAY), "default")
+    wall = time.time_ns
+    monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("asgi_llmobs.retention.time.time_ns", lambda: wall() + 3_660 * DAY)
+
+    sweep([sweeper], 10)
+
+    assert ids(database) == {future.id, *(one.id for one in stored[1:])}
+
+
+def test_a_sweep_of_several_projects(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One engine keeps all projects within their limits, each within its own."""
+    monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
+    database = Database(database_url)
+    Sink(database).write([aged(days, project=project) for project in ("mine", "shop", "x", "y") for days in range(5)])
+    plan = Plan(own=Retention(spans=1), projects={"shop": Retention(spans=2)}, others=Retention(spans=3))
+
+    sweep([Sweeper(database, plan, "mine")], 40)
+
+    assert [len(ids(database, project=name)) for name in ("mine", "shop", "x", "y")] == [1, 2, 3, 3]
+    assert list(recompute(database, check=True)) == []
+    database.dispose()
 
 
 def test_projects_have_limits_of_their_own(database: Database) -> None:

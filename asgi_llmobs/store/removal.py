@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, and_, func, or_, select, true
 
-from asgi_llmobs.store import search
+from asgi_llmobs.store import pins, search
+from asgi_llmobs.store.contents import packed_content, unpacked_content
 from asgi_llmobs.store.database import Database, in_chunks, insert
 from asgi_llmobs.store.rows import property_rows
 from asgi_llmobs.store.sums import Counted, mark_of
@@ -22,7 +23,7 @@ from asgi_llmobs.store.tables import (
 from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import BIGGEST
 
-__all__ = ["OldTrace", "live_bytes", "oldest_traces", "projects", "remove", "shrink", "span_count", "weighed"]
+__all__ = ["OldTrace", "live_bytes", "oldest_traces", "projects", "remove", "shrink", "span_count", "strip", "weighed"]
 
 PAGE = 100  # traces looked at in one go
 ROW_BYTES = 600  # of a span outside its contents, roughly: its columns, and what indexes hold of them
@@ -40,10 +41,18 @@ _meta = MetaRow.__table__  # type: ignore[attr-defined]
 
 COLUMNS = [_spans.c[name] for name in (*Counted._fields, "is_request", "properties")]
 REMOVED = "removed"
+MAY_HAVE_BODY = "(s.input_preview IS NULL OR s.input_preview <> '')"  # an empty one is the mark of those without
+CONTENT = ("messages", "tools", "output", "text", "reasoning_text", "tool_calls")  # of a detail
 WEIGHT = f"""
-SELECT {{what}}, sum({ROW_BYTES} + coalesce(length(s.properties), 0)
+SELECT {{what}}, count(*), sum({ROW_BYTES} + coalesce(length(s.properties), 0)
   + coalesce((SELECT length(c.content) FROM llmobs_contents c WHERE c.key = s.key), 0))
 FROM llmobs_spans s WHERE {{where}} GROUP BY {{what}}
+"""  # noqa: S608
+
+
+BODIES = f"""
+SELECT {{what}}, count(*), sum(coalesce((SELECT length(c.content) FROM llmobs_contents c WHERE c.key = s.key), 0))
+FROM llmobs_spans s WHERE {{where}} AND {MAY_HAVE_BODY} GROUP BY {{what}}
 """  # noqa: S608
 
 
@@ -75,37 +84,56 @@ def span_count(connection: Connection, names: Iterable[str]) -> int:
     return sum(connection.execute(query.where(_spans.c.project == name)).scalar() or 0 for name in names)
 
 
-def oldest_traces(database: Database, project: str) -> Iterator[OldTrace]:
-    """The traces of *project*, oldest first, read in pages: no transaction stays open between two of them."""
+def oldest_traces(
+    database: Database, project: str, *, bodies: bool = False, since_ns: int | None = None
+) -> Iterator[OldTrace]:
+    """The traces of *project* that may go, oldest first, in pages: no transaction stays open between two of them.
+
+    Args:
+        database: The store.
+        project: Its stored name.
+        bodies: Count and weigh the spans with bodies only, and only these bodies.
+        since_ns: Pass over what began earlier.
+    """
     columns = _traces.c
-    after: Any = true()
+    after: Any = true() if since_ns is None else columns.start_ns >= since_ns
     while True:
         query = select(columns.trace_id, columns.start_ns, columns.duration_ns).where(columns.project == project, after)
         with database.read(fresh=True) as connection:
             rows = connection.execute(query.order_by(columns.start_ns, columns.trace_id).limit(PAGE)).all()
-            weights = trace_weights(connection, project, [row.trace_id for row in rows])
+            ids = [row.trace_id for row in rows]
+            weights = trace_weights(connection, project, ids, BODIES if bodies else WEIGHT)
+            stay = pins.kept(connection, project, ids)
         for row in rows:
             spans, weight = weights.get(row.trace_id, (0, 0))
-            yield OldTrace(project, row.trace_id, row.start_ns, row.start_ns + (row.duration_ns or 0), spans, weight)
+            if row.trace_id not in stay:
+                end = row.start_ns + (row.duration_ns or 0)
+                yield OldTrace(project, row.trace_id, row.start_ns, end, spans, weight)
         if len(rows) < PAGE:
             return
         start, last = rows[-1].start_ns, rows[-1].trace_id
         after = and_(columns.start_ns >= start, or_(columns.start_ns > start, columns.trace_id > last))
 
 
-def trace_weights(connection: Connection, project: str, traces: Sequence[str]) -> dict[str, tuple[int, int]]:
+def trace_weights(
+    connection: Connection, project: str, traces: Sequence[str], statement: str
+) -> dict[str, tuple[int, int]]:
     """Spans and bytes of each of *traces*."""
     if not traces:
         return {}
     mark = mark_of(connection)
     where = f"s.project = {mark} AND s.trace_id IN ({', '.join([mark] * len(traces))})"
-    statement = WEIGHT.format(what="s.trace_id", where=where).replace("sum(", "count(*), sum(", 1)
-    rows = connection.exec_driver_sql(statement, (project, *traces))
-    return {trace: (int(count), int(weight)) for trace, count, weight in rows}
+    rows = connection.exec_driver_sql(statement.format(what="s.trace_id", where=where), (project, *traces))
+    return {trace: (int(count), int(weight or 0)) for trace, count, weight in rows}
 
 
-def weighed(database: Database) -> Iterator[dict[str, int]]:
-    """Bytes of the rows of each project, about, in stretches of the whole store; they are to be added up."""
+def weighed(database: Database, *, bodies: bool = False) -> Iterator[dict[str, tuple[int, int]]]:
+    """Spans and bytes of each project, about, in stretches of the whole store; they are to be added up.
+
+    Args:
+        database: The store.
+        bodies: Count and weigh the spans with bodies only, and only these bodies.
+    """
     low: int | None = -1
     while low is not None:
         with database.read(fresh=True) as connection:
@@ -113,9 +141,10 @@ def weighed(database: Database) -> Iterator[dict[str, int]]:
             edge = select(_spans.c.key).where(_spans.c.key > low).order_by(_spans.c.key).offset(STRETCH).limit(1)
             high = connection.execute(edge).scalar()
             mark = mark_of(connection)
-            statement = WEIGHT.format(what="s.project", where=f"s.key > {mark} AND s.key <= {mark}")
+            statement = BODIES if bodies else WEIGHT
+            statement = statement.format(what="s.project", where=f"s.key > {mark} AND s.key <= {mark}")
             rows = connection.exec_driver_sql(statement, (low, BIGGEST if high is None else high)).all()
-        yield {project: int(weight) for project, weight in rows}
+        yield {project: (int(count), int(weight or 0)) for project, count, weight in rows}
         low = high
 
 
@@ -155,6 +184,38 @@ def remove(connection: Connection, project: str, traces: Sequence[str], *, limit
     return len(rows)
 
 
+def strip(connection: Connection, project: str, traces: Sequence[str], *, limit: int) -> int:
+    """Delete bodies, texts and previews of spans of *traces*, of at most *limit*; the spans stay.
+
+    Returns:
+        Of how many spans. Where it is *limit* there may be more: call again.
+    """
+    mark = mark_of(connection)
+    where = f"s.project = {mark} AND s.trace_id IN ({', '.join([mark] * len(traces))})"
+    statement = f"SELECT s.key FROM llmobs_spans s WHERE {where} AND {MAY_HAVE_BODY} ORDER BY s.key LIMIT {int(limit)}"  # noqa: S608
+    keys = list(connection.exec_driver_sql(statement, (project, *traces)).scalars())
+    for chunk in in_chunks(keys):
+        search.forget(connection, chunk)
+        chosen = _spans.c.key.in_(chunk)
+        connection.execute(_spans.update().where(chosen).values(input_preview="", output_preview=None))
+        rows = connection.execute(_contents.select().where(_contents.c.key.in_(chunk))).all()
+        insert(connection, _contents, [(key, bare(content)) for key, content in rows], replace=True)
+    note_removed(connection, len(keys))
+    return len(keys)
+
+
+def bare(content: bytes) -> bytes:
+    """A span's content without bodies, words and what was read from bodies."""
+    detail = unpacked_content(content).detail
+    return packed_content({name: value for name, value in detail.items() if name not in CONTENT}, {}, None)
+
+
+def note_removed(connection: Connection, count: int) -> None:
+    """Count what was taken out of the full-text index since it was last merged."""
+    if count:
+        insert(connection, _meta, [(REMOVED, str(removed(connection) + count))], replace=True)
+
+
 def take_out(connection: Connection, project: str, rows: Sequence[Any]) -> None:
     """Delete *rows* of spans, given with ``COLUMNS``, and what hangs on them, but for totals."""
     remove_properties(connection, project, rows)
@@ -162,7 +223,7 @@ def take_out(connection: Connection, project: str, rows: Sequence[Any]) -> None:
         search.forget(connection, keys)
         for table in (_contents, _attempts, _spans):
             connection.execute(table.delete().where(table.c.key.in_(keys)))
-    insert(connection, _meta, [(REMOVED, str(removed(connection) + len(rows)))], replace=True)
+    note_removed(connection, len(rows))
 
 
 def remove_properties(connection: Connection, project: str, rows: Sequence[Any]) -> None:
