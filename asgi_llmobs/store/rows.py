@@ -14,8 +14,10 @@ PREVIEW = 200
 MESSAGE = 2_000  # characters of an error message, and of a property's value
 INDEXED = 16_384  # characters of each side that can be searched for
 KEPT_TEXT = 8_192  # characters of a part, where the body itself had to be cut
+PREVIEW_GUESS = PREVIEW + 30  # characters that mostly hold a preview
 PREVIEW_SCAN = 4 * PREVIEW
 USAGE_FIELDS = tuple(item.name for item in fields(Usage) if item.name != "estimated")
+NO_USAGE = Usage()
 PLAIN_PARAMETERS = {"reasoning_effort", "tool_choice", "service_tier", "encoding_format", "size", "quality", "voice"}
 
 
@@ -103,7 +105,7 @@ def shared_detail(span: Span) -> dict[str, Any]:
 def encode_request(request: Request, key: int) -> Rows:
     start = integer(request.start_ns) or 0
     properties = clean_properties(request.properties)
-    counted = request.counted or Usage()
+    counted = request.counted or NO_USAGE
     attempts = attempts_of(request)
     spent, sent_tokens, got_tokens = sums(request, attempts)
     sent, got = input_text(request.messages), output_text(request)
@@ -305,7 +307,9 @@ def attempt_row(key: int, attempt: Attempt) -> tuple[Any, ...]:
 
 def sums(request: Request, attempts: tuple[Attempt, ...]) -> tuple[int | None, int | None, int | None]:
     """Cost and tokens over the attempts that returned usage."""
-    counted = request.counted or Usage()
+    counted = request.counted or NO_USAGE
+    if len(attempts) == 1 and attempts[0].number == request.attempt:
+        return picodollars(request.cost.amount), integer(counted.input_tokens), integer(counted.output_tokens)
     costs = [picodollars(request.cost.amount)]
     sent, got = [counted.input_tokens], [counted.output_tokens]
     for attempt in attempts:
@@ -371,7 +375,9 @@ def preview(text: str | None) -> str | None:
     """The beginning of *text* on one line."""
     if not text:
         return None
-    line = " ".join(text[:PREVIEW_SCAN].split())
+    line = " ".join(text[:PREVIEW_GUESS].split())
+    if len(line) <= PREVIEW < len(text):  # many blanks
+        line = " ".join(text[:PREVIEW_SCAN].split())
     return bounded(line + " " if len(text) > PREVIEW_SCAN and len(line) <= PREVIEW else line, PREVIEW) or None
 
 

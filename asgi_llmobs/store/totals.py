@@ -11,7 +11,7 @@ from asgi_llmobs.store.rollups import roll
 from asgi_llmobs.store.sessions import change_sessions
 from asgi_llmobs.store.sums import Change, counted, counted_row, filled
 from asgi_llmobs.store.tables import SpanRow, TraceRow
-from asgi_llmobs.store.trees import Fact, arrange, totals
+from asgi_llmobs.store.trees import Fact, totals_of
 from asgi_llmobs.store.users import change_users
 from asgi_llmobs.store.values import integer
 
@@ -123,7 +123,7 @@ def members_of(connection: Connection, project: str, traces: Iterable[str]) -> d
 
 
 def trace_row(project: str, trace_id: str, members: Sequence[Member]) -> tuple[Any, ...]:
-    found = totals(arrange(member.fact for member in members))
+    found = totals_of([member.fact for member in members])
     by_start = sorted(members, key=lambda member: (member.fact.start_ns, member.fact.key))
     root = next((item for item in by_start if found.root is not None and item.fact is found.root.fact), by_start[0])
     return (

@@ -7,7 +7,7 @@ parents may come later or never. Whatever is missing, doubled or circular, every
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Fact", "Node", "Totals", "arrange", "node_path", "roll_up", "total", "totals"]
+__all__ = ["Fact", "Node", "Totals", "arrange", "node_path", "roll_up", "total", "totals", "totals_of"]
 
 
 class Fact(NamedTuple):
@@ -261,6 +261,30 @@ def total(values: Iterable[int | None]) -> int | None:
     """The sum of what is known; ``None`` where nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def totals_of(facts: Sequence[Fact]) -> Totals:
+    """The figures of the tree that *facts* form."""
+    if len(facts) > 1 or not facts or facts[0].node_id is not None:
+        return totals(arrange(facts))
+    (fact,) = facts  # half of all traces: no tree has to be made for it
+    request, done = fact.is_request, fact.outcome != "running"
+    return Totals(
+        root=Node(fact.id, fact, fact.start_ns),
+        start_ns=fact.start_ns,
+        duration_ns=None if fact.duration_ns is None else max(0, fact.duration_ns),
+        outcome=fact.outcome,
+        requests=int(bool(request)),
+        finished=int(bool(request and done)),
+        succeeded=int(bool(request and fact.outcome == "ok")),
+        spans=1,
+        errors=int(fact.outcome == "error"),
+        depth=1,
+        cost=fact.cost if request else None,
+        unpriced=int(bool(request and done and fact.cost is None)),
+        input_tokens=fact.input_tokens if request else None,
+        output_tokens=fact.output_tokens if request else None,
+    )
 
 
 def totals(nodes: Sequence[Node]) -> Totals:

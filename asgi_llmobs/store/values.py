@@ -71,6 +71,8 @@ def bounded(text: str | None, length: int) -> str | None:
         return None
     if len(text) > length:
         text = text[: length - 1] + "…"
+    elif type(text) is str and text.isascii() and "\0" not in text:  # nearly all are plain: no second call for them
+        return text
     return clean(text)
 
 
@@ -81,7 +83,7 @@ def name(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    if type(text) is not str or not text.isascii() or "\0" in text:  # nearly all are plain: no second call for them
+    if type(text) is not str or not text.isascii() or "\0" in text:  # as above
         text = clean(text) or ""
     if len(text) <= NAME_LENGTH or SHORTENED.fullmatch(text):
         return text
@@ -90,6 +92,8 @@ def name(text: str | None) -> str | None:
 
 def integer(value: Any) -> int | None:
     """*value* as an integer from 0 to 2^63 - 1; ``None`` for what is no number."""
+    if type(value) is int and 0 <= value <= BIGGEST:
+        return value
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, float):
