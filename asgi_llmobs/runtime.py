@@ -233,6 +233,7 @@ class LLMObs:
         """Exact counters of this process, at this moment."""
         counters = self.spool.counters()
         oldest = counters.oldest_clock_ns
+        counters = counters._replace(bodies_dropped=counters.bodies_dropped + self.writer.bodies_dropped)
         return Stats(
             *counters[:-1],
             failures=failures(),

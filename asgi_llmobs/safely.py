@@ -4,12 +4,12 @@ import functools
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["failures", "guarded", "message_of", "report", "reset", "safely"]
+__all__ = ["failures", "guarded", "message_of", "report", "reset", "resting", "safely"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,7 +17,16 @@ R = TypeVar("R")
 logger = logging.getLogger("asgi_llmobs")
 LOG_EVERY_SECONDS = 60.0
 
+# parts that work on the app's side: where they fail all the time, they are left alone for a while
+ON_THE_APPS_SIDE = frozenset(
+    ("begin call", "end of call", "failed call", "closed call", "begin", "progress", "finish", "attach", "incoming")
+)
+BREAK_AFTER = 100  # failures of theirs within as many seconds as they then rest
+REST_SECONDS = 60.0
+
 _counts: Counter[str] = Counter()
+_recent: deque[float] = deque(maxlen=BREAK_AFTER)
+_rests_until = 0.0
 _last_logged: dict[str, float] = {}
 _lock = threading.Lock()
 
@@ -29,17 +38,45 @@ def failures() -> dict[str, int]:
 
 def reset() -> None:
     """Count anew: a forked child counts for itself, and no thread of it can hold the lock."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _rests_until
+    _lock, _rests_until = threading.Lock(), 0.0
+    _recent.clear()
     _counts.clear()
     _last_logged.clear()
 
 
-def report(where: str, error: BaseException) -> None:
-    """Count *error* under *where* and log it, at most once a minute for each *where*."""
+def resting() -> bool:
+    """Whether capturing failed so often that nothing is captured for a while; it begins again by itself."""
+    return _rests_until > 0.0 and time.monotonic() < _rests_until
+
+
+def break_off(where: str, now: float) -> bool:
+    """Count a failure on the app's side; whether the rest begins with it. The lock is held."""
+    global _rests_until
+    if where not in ON_THE_APPS_SIDE or now < _rests_until:
+        return False
+    _recent.append(now)
+    if len(_recent) < BREAK_AFTER or now - _recent[0] > REST_SECONDS:
+        return False
+    _rests_until = now + REST_SECONDS
+    _recent.clear()
+    return True
+
+
+def report(where: str, error: BaseException, says: str | None = None) -> None:
+    """Count *error* under *where* and log it, at most once a minute for each *where*.
+
+    Args:
+        where: What failed.
+        error: What happened.
+        says: How the log tells it; that *where* failed unless given.
+    """
     now = time.monotonic()
     with _lock:
         _counts[where] += 1
+        if break_off(where, now):
+            says = f"{where} failed {BREAK_AFTER} times within a minute: nothing is captured for {REST_SECONDS:.0f} s"
+            _last_logged.pop(where, None)
         last = _last_logged.get(where)
         if last is not None and now - last < LOG_EVERY_SECONDS:
             return
@@ -52,8 +89,8 @@ def report(where: str, error: BaseException) -> None:
         place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
         # the message of an exception may quote a prompt or a key: the type and the place say enough
         logger.warning(
-            "asgi_llmobs: %s failed (%s at %s), %d so far; the app is not affected",
-            where,
+            "asgi_llmobs: %s (%s at %s), %d so far; the app is not affected",
+            says or f"{where} failed",
             type(error).__name__,
             place,
             count,

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from asgi_llmobs.context import suppress
-from asgi_llmobs.errors import LLMObsError
+from asgi_llmobs.errors import LLMObsError, StoreError, Trouble
 from asgi_llmobs.pipeline import Pipeline
-from asgi_llmobs.records import Exchange, Span, Written
+from asgi_llmobs.records import Exchange, Request, Span, Written
 from asgi_llmobs.safely import report, safely
 from asgi_llmobs.spool import Entry, Spool
 
@@ -25,12 +26,27 @@ GLANCE_SECONDS = 0.02  # how often it is looked whether it is
 PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well
 RUNNING_AFTER_NS = 2_000_000_000
 PATIENCE = 3  # times that an unexpected error of a sink may pass by itself
-RETRY_SECONDS = (0.25, 10.0)
+RETRY_SECONDS = (0.25, 4.0)  # the first and the longest pause after a failure
+PAUSES = {Trouble.TRANSIENT: 0.5, Trouble.NEWER: 8.0, Trouble.BUG: 2.5}  # that are shorter or longer than this
+HURRIED_SECONDS = 0.25  # the pause while somebody waits for the end
+NO_THREAD_SECONDS = 1.0  # until it is tried again where no thread could be started
 BUSY_SECONDS = 5.0  # that a fork waits for a batch under way at most
 OPEN_SECONDS = 30.0  # and for the first one
 LOAD_SECONDS = 10.0  # that the end waits besides for the very first batch, which imports the store
+LOAD_DURABLE_SECONDS = 2.0  # where what waits is not lost
 EXIT_SECONDS = 2.0
 TEND_SECONDS = 0.05  # how often the spool is looked after while the store is away
+
+
+SAYS = {
+    Trouble.TRANSIENT: "the store is locked or busy: what is captured waits",
+    Trouble.AWAY: "the store cannot be reached: what is captured waits",
+    Trouble.FULL: "the disk of the store is full: what is captured waits, its content goes first",
+    Trouble.READ_ONLY: "the store cannot be written, it is read-only or lacks a permission: what is captured waits",
+    Trouble.DAMAGED: "the store is damaged: what is captured waits",
+    Trouble.NEWER: "the store was written by a newer asgi_llmobs: what is captured waits until this one is upgraded",
+    Trouble.BUG: "the store failed: what is captured waits",
+}
 
 
 class Sink(Protocol):
@@ -76,7 +92,7 @@ class Batch(NamedTuple):
 
 
 class Writer:
-    """Drains a spool into sinks.
+    """Drains a spool into sinks. One that has a method ``tend`` is looked after between batches.
 
     Args:
         spool: Where finished calls wait.
@@ -109,6 +125,9 @@ class Writer:
         self._turn_lock = threading.Lock()
         self._pausing = False
         self._failures = 0  # in a row
+        self._no_thread_until = 0.0
+        self._full_since: int | None = None  # how many bodies the spool had given up when the store's disk was full
+        self.bodies_dropped = 0  # of what was stored without them, because there was no room
         self.last_error: str | None = None
         self.cpu_ns = 0
         self.batches = self.batch_ns = 0  # how many, and how long the last one took
@@ -120,6 +139,8 @@ class Writer:
             return
         if sys.is_finalizing():  # a thread started now never runs, and start() would wait for it for ever
             return
+        if time.monotonic() < self._no_thread_until:
+            return
         if not self._start_lock.acquire(blocking=False):
             return  # somebody is at it: another thread, or this one before a finalizer interrupted it
         try:
@@ -129,7 +150,8 @@ class Writer:
             thread = threading.Thread(target=self._run, args=(self._stop,), name="llmobs-writer", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no new threads while the interpreter shuts down
+            except RuntimeError:  # no new threads while the interpreter shuts down, or there are too many
+                self._no_thread_until = time.monotonic() + NO_THREAD_SECONDS
                 return
             self._thread = thread
         finally:
@@ -139,7 +161,7 @@ class Writer:
 
     def woken(self) -> None:
         """Something was put into the spool."""
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self.start()
         self._bell.ring()
 
@@ -173,7 +195,7 @@ class Writer:
         """Flush for *timeout* seconds at most, then end the thread. It starts again with the next finished call."""
         with safely("close"):
             if not self.flush(timeout) and self._would_be_lost():
-                self.flush(LOAD_SECONDS if self._sinks is None else timeout)
+                self.flush(self._patience(timeout))
             with self._start_lock:
                 thread, self._thread = self._thread, None
                 self._stop.set()
@@ -187,6 +209,12 @@ class Writer:
         """Whether the very first batch is still at it, and what it holds would not outlive the process."""
         counters = self._spool.counters()
         return not (counters.durable or counters.stored or self.last_error is not None)
+
+    def _patience(self, timeout: float) -> float:
+        """Seconds that the end waits besides, where nothing was stored yet."""
+        if self._sinks is not None:
+            return timeout
+        return LOAD_DURABLE_SECONDS if self._spool.counters().durable else LOAD_SECONDS
 
     def pause(self) -> bool:
         """Wait until nothing is being written and let nothing be written until :meth:`resume`: before a fork.
@@ -220,33 +248,49 @@ class Writer:
         with suppress():  # what the sinks themselves call is not recorded
             self._failures = 0
             while not stop.is_set():
-                self._bell.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
-                self._gather(stop)
-                self._bell.silence()
-                self._spool.tend()
                 try:
-                    started = time.thread_time_ns()
-                    self._turn(stop)
-                    self.cpu_ns += time.thread_time_ns() - started
-                    self._failures = 0
-                    self.last_error = None
-                    self._do_chore(stop)
+                    self._round(stop)
                 except Exception as error:  # noqa: BLE001 - the batch stays spooled and is tried again
-                    self._failures += 1
-                    self.last_error = f"{type(error).__name__}"
-                    report("store", error)
-                    low, high = RETRY_SECONDS
-                    self._rest(stop, random.uniform(0.5, 1.0) * min(high, low * 2 ** min(self._failures, 6)))
+                    with safely("writer"):
+                        self._failed(error, stop)
             if self._farewell is not None and self.batches and not self._failures:
                 with self._still(), safely("farewell"):
                     self._farewell()
 
+    def _round(self, stop: threading.Event) -> None:
+        """Wait for something, and write it."""
+        self._bell.wait(PAUSE_SECONDS if self._spool.empty() else 0.0)
+        self._gather(stop)
+        self._bell.silence()
+        self._spool.tend()
+        started = time.thread_time_ns()
+        self._turn(stop)
+        self.cpu_ns += time.thread_time_ns() - started
+        self._failures = 0
+        self.last_error = None
+        self._do_chore(stop)
+
+    def _failed(self, error: Exception, stop: threading.Event) -> None:
+        """Tell what happened, and wait before the next try."""
+        self._failures += 1
+        trouble = error.trouble if isinstance(error, StoreError) else Trouble.BUG
+        self.last_error = f"{SAYS[trouble]} ({type(error).__name__})"
+        report(f"store ({trouble})", error, SAYS[trouble])
+        if trouble == Trouble.FULL:
+            if self._full_since is None:
+                self._full_since = self._spool.counters().bodies_dropped
+            self._do_chore(stop)  # retention may make room
+        low, high = RETRY_SECONDS
+        pause = min(high, low * 2 ** min(self._failures, 6)) * PAUSES.get(trouble, 1.0)
+        self._rest(stop, random.uniform(0.5, 1.0) * pause)
+
     def _rest(self, stop: threading.Event, seconds: float) -> None:
         """Wait before the next try; the spool fills up in the meantime."""
-        until = time.monotonic() + seconds
-        while not stop.is_set() and (left := until - time.monotonic()) > 0:
-            stop.wait(min(left, TEND_SECONDS))
+        begun = now = time.monotonic()
+        while not stop.is_set() and now - begun < (min(seconds, HURRIED_SECONDS) if self.hurry else seconds):
+            stop.wait(min(seconds, TEND_SECONDS))
             self._spool.tend()
+            now = time.monotonic()
 
     def _gather(self, stop: threading.Event) -> None:
         """Let a batch grow, if one has begun."""
@@ -274,7 +318,14 @@ class Writer:
             self._idle.notify_all()
 
     def _do_chore(self, stop: threading.Event) -> None:
-        if self._chore is not None and not self.hurry and not stop.is_set():
+        if self.hurry or stop.is_set():
+            return
+        for sink in self._sinks or ():
+            tend = getattr(sink, "tend", None)
+            if tend is not None:
+                with self._still(), safely("upkeep"):
+                    tend()
+        if self._chore is not None:
             with self._still(), safely("chore"):
                 self._chore()
 
@@ -288,6 +339,16 @@ class Writer:
             return make(entry)
         return None
 
+    def _pressed(self) -> bool:
+        """Whether the store has no room, and the spool had to give content up already."""
+        return self._full_since is not None and self._spool.counters().bodies_dropped > self._full_since
+
+    def _bare(self, batch: Batch) -> Batch:
+        """*batch* without content: it takes little room, and the spool goes on."""
+        bare = [without_content(record) for record in batch.records]
+        self.bodies_dropped += sum(one is not other for one, other in zip(bare, batch.records, strict=True))
+        return batch._replace(records=bare)
+
     def _write(self, entries: Sequence[Entry]) -> None:
         sinks = self._opened()
         started = time.monotonic_ns()
@@ -295,6 +356,8 @@ class Writer:
         if batch is None:
             records = [record for entry in entries if (record := self._made(self._pipeline.process, entry))]
             batch = self._batch = Batch(records, open_roots(entries), len(entries) - len(records))
+        if self._pressed():
+            batch = self._batch = self._bare(batch)
         patient = self._failures < PATIENCE
         refused = max([write(sink, batch.records, patient=patient) for sink in sinks], default=0)
         if batch.roots:
@@ -302,6 +365,9 @@ class Writer:
                 write(sink, batch.roots, patient=patient)
         dropped = {reason: count for reason, count in (("unreadable", batch.unread), ("refused", refused)) if count}
         self._batch = None
+        if self._full_since is not None:  # there is room again once something with content was stored
+            full = any(without_content(record) is not record for record in batch.records)
+            self._full_since = None if full else self._spool.counters().bodies_dropped
         self.last_error = None  # before anybody is told that the spool is empty
         self._spool.done(len(batch.records) - refused, dropped)
         self.batches += 1
@@ -333,6 +399,14 @@ def write(sink: Sink, records: Sequence[Span], *, patient: bool) -> int:
             return len(records)
     half = len(records) // 2
     return write(sink, records[:half], patient=False) + write(sink, records[half:], patient=False)
+
+
+def without_content(record: Span) -> Span:
+    """*record* itself where it has no content, else one without."""
+    if isinstance(record, Request):
+        kept = record.request_body is None and record.response_body is None
+        return record if kept else replace(record, request_body=None, response_body=None)
+    return record if record.input is record.output is None else replace(record, input=None, output=None)
 
 
 def open_roots(entries: Sequence[Entry]) -> list[Span]:

@@ -130,7 +130,7 @@ def test_flush_gives_up_in_time(obs: LLMObs, sink: List) -> None:
     started = time.monotonic()
     assert not obs.flush(timeout=0.2)
     assert time.monotonic() - started < 2
-    assert obs.stats().spooled == 1 and obs.stats().last_error == "StoreError"
+    assert obs.stats().spooled == 1 and "cannot be reached" in str(obs.stats().last_error)
 
 
 def test_a_store_that_comes_back_gets_everything(obs: LLMObs, sink: List) -> None:

@@ -12,7 +12,7 @@ from asgi_llmobs.capture.streams import family_of, unwatched
 from asgi_llmobs.context import current_place, new_span_id
 from asgi_llmobs.providers import Match
 from asgi_llmobs.records import Exchange
-from asgi_llmobs.safely import guarded, safely
+from asgi_llmobs.safely import guarded, resting, safely
 
 __all__ = ["MARKER", "Call", "begin", "is_cancelled", "outcome_of", "retries"]
 
@@ -67,6 +67,9 @@ def begin(request: Any, own: Recorder | None = None) -> Call | None:
     past = marker.past if marker is not None else None
     found = find_match(recorder, request) if past is None else past.match  # a redirect is still the same call
     if found is None:
+        return None
+    if resting():
+        recorder.refuse("capture rests")
         return None
     if past is not None and said is annotations.NONE:
         said = past.annotations  # the same request object is sent again
