@@ -225,7 +225,8 @@ def pre_order(nodes: Sequence[Node]) -> list[Node]:
     for node in reversed(out):
         fact = node.fact
         if fact is None:
-            node.start_ns = min(child.start_ns for child in node.children)
+            # one whose only child is its own ancestor has lost it
+            node.start_ns = min([child.start_ns for child in node.children], default=node.start_ns)
         elif fact.duration_ns is not None:
             own = fact.start_ns + fact.duration_ns
             if node.end_ns is None or node.end_ns < own:
