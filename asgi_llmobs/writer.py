@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError, StoreError, Trouble
+from asgi_llmobs.pace import paced
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Exchange, Request, Span, Written
 from asgi_llmobs.safely import report, safely
@@ -354,7 +355,7 @@ class Writer:
         started = time.monotonic_ns()
         batch = self._batch
         if batch is None:
-            records = [record for entry in entries if (record := self._made(self._pipeline.process, entry))]
+            records = [record for entry in paced(entries) if (record := self._made(self._pipeline.process, entry))]
             batch = self._batch = Batch(records, open_roots(entries), len(entries) - len(records))
         if self._pressed():
             batch = self._batch = self._bare(batch)

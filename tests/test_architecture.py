@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "asgi_llmobs"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # every line is a floor, the lowest first; rooms on one floor know nothing of each other
-GROUND = ["errors encodings", "limits records safely", "config", "context auth bodies", "providers pricing redaction"]
-GROUND += ["semconv"]
+GROUND = ["errors encodings pace", "limits records safely", "config", "context auth bodies"]
+GROUND += ["providers pricing redaction", "semconv"]
 WRITE_WING = ["spool", "pipeline", "writer", "otlp capture"]
 READ_WING = ["store filters", "queries recompute retention", "admin"]
 ROOF = ["accounting", "runtime", "middleware testing", "cli", "__main__", "__init__"]

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from asgi_llmobs.errors import StoreError, TooSlow, Trouble
+from asgi_llmobs.pace import give_way
 from asgi_llmobs.store import partitions
 from asgi_llmobs.store.deadline import expired, held
 from asgi_llmobs.store.postgres import Postgres, copy, translated
@@ -22,8 +23,9 @@ from asgi_llmobs.store.sqlite import Event, SQLite
 from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
-__all__ = ["Database", "first_key", "in_chunks", "insert", "insert_statement", "new_keys"]
+__all__ = ["AT_ONCE", "Database", "first_key", "in_chunks", "insert", "insert_statement", "new_keys"]
 
+AT_ONCE = 50  # rows, of SQLite: inserting more holds up the app's threads
 OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
 DRIVERS = {
     "sqlite": "sqlite+pysqlite",
@@ -331,7 +333,10 @@ def insert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]
     if not rows:
         return
     if connection.dialect.name == "sqlite" or table not in PARTITIONED:
-        connection.exec_driver_sql(insert_statement(connection.dialect.name, table, replace), list(rows))
+        statement = insert_statement(connection.dialect.name, table, replace)
+        for some in in_chunks(rows, AT_ONCE) if connection.dialect.name == "sqlite" else [list(rows)]:
+            connection.exec_driver_sql(statement, some)
+            give_way()
         return
     if replace:  # a part on another server has no ON CONFLICT
         places = [place for place, column in enumerate(table.columns) if column.primary_key]

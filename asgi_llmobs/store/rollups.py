@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from asgi_llmobs.pace import paced
 from asgi_llmobs.store.database import in_chunks
 from asgi_llmobs.store.sketches import bin_of, changed, packed, summed, unpacked
 from asgi_llmobs.store.sums import MOST_COST, MOST_TOKENS, Counted, add_to, known, mark_of
@@ -138,9 +139,9 @@ def changes_of(rows: Iterable[Counted], less: Iterable[Counted]) -> tuple[dict[P
     hours: dict[Place, Rolled] = {}
     for sign, part in ((1, rows), (-1, less)):
         groups: dict[tuple[tuple[Any, ...], int], list[Counted]] = defaultdict(list)
-        for row in part:
+        for row in paced(part):
             groups[KIND(row), row.start_ns // HOUR_NS].append(row)
-        for (kind, hour), members in groups.items():
+        for (kind, hour), members in paced(groups.items()):
             found = series_of(kind)
             key = series_key(found)
             series[key] = found
@@ -175,7 +176,7 @@ def together(one: Mapping[int, int], other: Mapping[int, int], sign: int) -> dic
 def apply(connection: Connection, changes: Mapping[Place, Rolled], series: Mapping[int, Series]) -> None:
     stored = sketches_of(connection, changes)
     rows = []
-    for place, change in changes.items():
+    for place, change in paced(changes.items()):
         latency, first = stored.get(place, NOTHING)
         rows.append((*place, *change.sums, changed(latency, change.latency), changed(first, change.first_token)))
     add_to(connection, _rollups, rows, SKETCHES, added=SUMMED)

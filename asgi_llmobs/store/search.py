@@ -21,8 +21,9 @@ from sqlalchemy import (
     text,
 )
 
+from asgi_llmobs.pace import give_way
 from asgi_llmobs.store.contents import unpacked_content
-from asgi_llmobs.store.database import in_chunks
+from asgi_llmobs.store.database import AT_ONCE, in_chunks
 from asgi_llmobs.store.tables import ContentRow, TextRow
 
 __all__ = ["forget", "found_keys", "index", "match_words"]
@@ -40,7 +41,9 @@ def index(connection: Connection, texts: Sequence[tuple[int, str, str]]) -> None
     if not texts:
         return
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("INSERT INTO llmobs_search (rowid, input, output) VALUES (?, ?, ?)", list(texts))
+        for some in in_chunks(texts, AT_ONCE):
+            connection.exec_driver_sql("INSERT INTO llmobs_search (rowid, input, output) VALUES (?, ?, ?)", some)
+            give_way()
         return
     rows = [(key, f"{sent} {got}") for key, sent, got in texts]
     connection.exec_driver_sql("INSERT INTO llmobs_texts (key, words) VALUES (%s, to_tsvector('simple', %s))", rows)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table
 
+from asgi_llmobs.pace import give_way, paced
+from asgi_llmobs.store.database import AT_ONCE, in_chunks
 from asgi_llmobs.store.tables import SpanRow
 from asgi_llmobs.store.values import BIGGEST
 
@@ -115,7 +117,7 @@ class Group(NamedTuple):
 def groups(changes: Iterable[Change], of: Callable[[Counted], Hashable]) -> dict[Any, Group]:
     """*changes* by what *of* says of each side of them; ``None`` is no group."""
     found: dict[Any, Group] = {}
-    for change in changes:
+    for change in paced(changes):
         for side, row in enumerate((change.after, change.before)):
             if row is not None and (key := of(row)) is not None:
                 group = found.get(key)
@@ -180,7 +182,10 @@ def add_to(
     dialect = connection.dialect.name
     words = SQLITE if dialect == "sqlite" else POSTGRESQL
     sets = tuple((name, text.format(**words, table=table.name)) for name, text in (changes or {}).items())
-    connection.exec_driver_sql(upsert(dialect, table, added, sets), list(rows))
+    statement = upsert(dialect, table, added, sets)
+    for some in in_chunks(rows, AT_ONCE if dialect == "sqlite" else len(rows)):
+        connection.exec_driver_sql(statement, some)
+        give_way()
 
 
 SQLITE = {"least": "min", "greatest": "max"}

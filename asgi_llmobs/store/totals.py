@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from asgi_llmobs.pace import paced
 from asgi_llmobs.store.database import in_chunks, insert
 from asgi_llmobs.store.rollups import roll
 from asgi_llmobs.store.sessions import change_sessions
@@ -70,7 +71,7 @@ class Totals:
         """Write the totals of all that was touched."""
         after: Counter[tuple[str, str, str]] = Counter()
         for project, traces in self._traces.items():
-            for member in self._refresh_traces(project, traces):
+            for member in paced(self._refresh_traces(project, traces)):
                 if member.session_id is not None and member.fact.is_request:
                     after[project, member.session_id, member.trace_id] += 1
         self.settle(after)
@@ -85,7 +86,7 @@ class Totals:
         if not changes:
             return
         before = after.copy()
-        for change in changes:
+        for change in paced(changes):
             for row, count in ((change.after, -1), (change.before, 1)):
                 if row is not None and row.session_id is not None:
                     before[row.project, row.session_id, row.trace_id] += count
@@ -103,7 +104,7 @@ class Totals:
     def _refresh_traces(self, project: str, traces: Iterable[str]) -> list[Member]:
         """Write the touched traces; returns all their spans."""
         members = members_of(self.connection, project, traces)
-        rows = [trace_row(project, trace, found) for trace, found in members.items() if found]
+        rows = [trace_row(project, trace, found) for trace, found in paced(members.items()) if found]
         insert(self.connection, _traces, rows, replace=True)
         emptied = [trace for trace, found in members.items() if not found]
         if emptied:
@@ -117,7 +118,7 @@ def members_of(connection: Connection, project: str, traces: Iterable[str]) -> d
     members: dict[str, list[Member]] = {trace: [] for trace in traces}
     width = len(Fact._fields)
     for chunk in in_chunks(members):
-        for row in connection.exec_driver_sql(*filled(connection, SPANS_OF, project, chunk)):
+        for row in paced(connection.exec_driver_sql(*filled(connection, SPANS_OF, project, chunk))):
             members[row[width]].append(Member(Fact(*row[:width]), *row[width:]))
     return members
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
 
 from asgi_llmobs.errors import StoreError, Trouble
+from asgi_llmobs.pace import paced
 from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
 from asgi_llmobs.store import search
 from asgi_llmobs.store.database import Database, first_key, in_chunks, insert, new_keys
@@ -197,13 +198,13 @@ class Batch:
         if not records:
             return
         keys = new_keys(self.connection, [integer(record.start_ns) or 0 for record in records])
-        self.insert_rows([encode(record, key) for key, record in zip(keys, records, strict=True)])
+        self.insert_rows([encode(record, key) for key, record in paced(zip(keys, records, strict=True))])
 
     def insert_rows(self, rows: Sequence[Rows]) -> None:
         """Rows of spans that are not there yet, with all that hangs on them."""
         insert(self.connection, _spans, [row.span for row in rows])
         self.insert_children(rows)
-        for row in rows:
+        for row in paced(rows):
             self.totals.added(row.span)
 
     def insert_children(self, rows: Sequence[Rows]) -> None:
