@@ -3,6 +3,7 @@
 import importlib
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 __all__ = ["Decoded", "decode"]
@@ -131,16 +132,13 @@ def decode(chunks: Sequence[bytes], content_encoding: str, limit: int) -> Decode
         content_encoding: The header, e.g. ``gzip`` or ``gzip, br``.
         limit: Most bytes to produce: a small body may unpack to gigabytes.
     """
-    names = [name.strip().lower() for name in content_encoding.split(",")]
+    names = [name.strip().lower() for name in content_encoding.split(",")] if content_encoding else []
     names = [name for name in names if name and name != "identity"]
+    if not names:
+        return Decoded(b"".join(chunks), list(accumulate(map(len, chunks))), None)
     ends: list[int] = []
     out: list[bytes] = []
     size = 0
-    if not names:
-        for chunk in chunks:
-            size += len(chunk)
-            ends.append(size)
-        return Decoded(b"".join(chunks), ends, None)
     try:
         decoders = [decoder(name) for name in reversed(names)]
     except (ValueError, ImportError) as error:

@@ -99,9 +99,10 @@ class Rate(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """All a model's rates by price key, or the reason why there are none."""
+    """All a model's rates by bucket, or the reason why there are none."""
 
     rates: Mapping[str, Rate]
+    fee: Decimal | None = None  # for a thousand requests
     source: str | None = None
     price_date: str | None = None
     reason: str | None = None
@@ -147,14 +148,14 @@ class Pricer:
             return Cost(reason="no model is named")
         own = self._own(reading, moment.date())
         if own is not None:
-            return priced(usage, own, OWN)
+            return priced(usage, own)
         tier = tier_of(reading)
         place = provider_of(reading, url_or_provider)
         found = Rates({}, reason="no model is named")
         for model in models:
             found = library_rates(place, model, moment, tier)
             if found.reason is None:
-                return priced(usage, found, BUCKETS)
+                return priced(usage, found)
         return Cost(reason=found.reason)
 
     def _own(self, reading: Reading, day: date) -> Rates | None:
@@ -163,7 +164,7 @@ class Pricer:
             if override.since > day or override.provider not in (None, reading.provider):
                 continue
             if any(override.pattern.fullmatch(model) for model in models):
-                rates = {label: Rate(price) for label, price in override.prices.items()}
+                rates = by_bucket({label: Rate(price) for label, price in override.prices.items()}, OWN)
                 since = override.since.isoformat() if override.since > date.min else None
                 return Rates(rates, source="override", price_date=since)
         return None
@@ -191,21 +192,29 @@ def unpriced_units(usage: Usage) -> str:
     return "no usage"
 
 
-def priced(usage: Usage, found: Rates, keys: Mapping[str, tuple[str, ...]]) -> Cost:
+def by_bucket(rates: Mapping[str, Rate], keys: Mapping[str, tuple[str, ...]]) -> dict[str, Rate]:
+    """The rate of each bucket that has one, from *rates* under the names that *keys* gives, the first that is known."""
+    found = {bucket: next((rates[key] for key in names if key in rates), None) for bucket, names in keys.items()}
+    return {bucket: rate for bucket, rate in found.items() if rate is not None}
+
+
+def priced(usage: Usage, found: Rates) -> Cost:
     """Each bucket of *usage* at its rate; the amount is exactly the sum of the lines."""
     lines = []
+    whole = Decimal(0)
     size = usage.input_tokens or 0
     for bucket, tokens in usage.buckets().items():
-        rate = next((found.rates[key] for key in keys[bucket] if key in found.rates), None)
+        rate = found.rates.get(bucket)
         if rate is None:
             return Cost(reason=f"no price for {bucket} tokens", source=found.source)
-        per_million = rate.at(size)
+        per_million = rate.at(size) if rate.tiers else rate.base
         amount = tokens * per_million / MILLION
+        whole += amount
         lines.append(CostLine(bucket=bucket, tokens=tokens, per_million=per_million, amount=amount))
-    fee = found.rates.get("requests_kcount")
-    if fee is not None:
-        lines.append(CostLine(bucket="request", tokens=1, per_million=fee.base * 1_000, amount=fee.base / 1_000))
-    whole = sum((line.amount for line in lines), Decimal(0))
+    if found.fee is not None:
+        amount = found.fee / 1_000
+        whole += amount
+        lines.append(CostLine(bucket="request", tokens=1, per_million=found.fee * 1_000, amount=amount))
     return Cost(amount=whole, lines=tuple(lines), source=found.source, price_date=found.price_date)
 
 
@@ -250,7 +259,13 @@ def library_rates(place: str, model: str, moment: datetime, tier: str) -> Rates:
     rates = {key: rate for key, value in vars(prices).items() if (rate := rate_of(value)) is not None}
     if not any(key.endswith("_mtok") for key in rates):
         return Rates({}, reason=f"{model[:100]} is not priced by tokens")
-    return Rates(rates, source=f"genai-prices {version('genai-prices')}", price_date=started(found.prices, moment))
+    fee = rates.get("requests_kcount")
+    return Rates(
+        by_bucket(rates, BUCKETS),
+        fee=None if fee is None else fee.base,
+        source=f"genai-prices {version('genai-prices')}",
+        price_date=started(found.prices, moment),
+    )
 
 
 def shown(place: str) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "Span",
     "Usage",
     "Written",
+    "record",
 ]
 
 
@@ -112,32 +113,37 @@ class Usage:
         Input: ``input_uncached cache_read cache_write_5m cache_write_1h cache_write audio_input image_input``
         (``cache_write``: writes of no stated lifetime). Output: ``output_text reasoning audio_output image_output``.
         """
-        out: dict[str, int] = {}
         write = self.cache_write or 0
         five = min(self.cache_write_5m or 0, write)
         hour = min(self.cache_write_1h or 0, write - five)
         left = self.input_tokens or 0
+        out: dict[str, int] = {"input_uncached": left}
         for name, count in (
-            ("cache_read", self.cache_read or 0),
+            ("cache_read", self.cache_read),
             ("cache_write_5m", five),
             ("cache_write_1h", hour),
             ("cache_write", write - five - hour),
-            ("audio_input", self.audio_input or 0),
-            ("image_input", self.image_input or 0),
+            ("audio_input", self.audio_input),
+            ("image_input", self.image_input),
         ):
-            out[name] = min(count, left)
-            left -= out[name]
-        out = {"input_uncached": left, **out}
+            if count and left:
+                out[name] = min(count, left)
+                left -= out[name]
+        out["input_uncached"] = left
+        if not left:
+            del out["input_uncached"]
         left = self.output_tokens or 0
         for name, count in (
-            ("reasoning", self.reasoning or 0),
-            ("audio_output", self.audio_output or 0),
-            ("image_output", self.image_output or 0),
+            ("reasoning", self.reasoning),
+            ("audio_output", self.audio_output),
+            ("image_output", self.image_output),
         ):
-            out[name] = min(count, left)
-            left -= out[name]
-        out["output_text"] = left
-        return {name: count for name, count in out.items() if count > 0}
+            if count and left:
+                out[name] = min(count, left)
+                left -= out[name]
+        if left:
+            out["output_text"] = left
+        return out
 
 
 @record(frozen=True, slots=True, kw_only=True)

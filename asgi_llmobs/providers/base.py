@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from asgi_llmobs.records import Reading
+from asgi_llmobs.records import Reading, record
 
 __all__ = ["Dialect", "Match", "Provider", "Route", "Wire", "route"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Wire:
     """One HTTP exchange with content-encodings undone, as a dialect reads it. Everything may be cut short or garbage.
 

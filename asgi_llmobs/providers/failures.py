@@ -19,7 +19,7 @@ MAX_NESTING = 8
 def error_in(wire: Wire) -> dict[str, Any] | None:
     """The error that a whole answer reports by its status or in its body, ``None`` where it reports none."""
     failed = wire.status is not None and wire.status >= 400
-    if not failed and b'"error' not in wire.response_body[:65536]:
+    if not failed and wire.response_body.find(b'"error', 0, 65536) < 0:
         return None
     value = parse_json(wire.response_body)
     if not failed:

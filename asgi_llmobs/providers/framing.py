@@ -52,6 +52,8 @@ def framing_of(body: bytes, content_type: str) -> str:
         return "aws-eventstream"
     if kind.startswith(BINARY_TYPES):
         return "binary"
+    if kind == "application/json" and body[:2] == b'{"' and b"\n" not in body:
+        return "json"  # as nearly all are, without a further look
     start = body[:4096].removeprefix(BOM).lstrip()
     if not start:
         return "sse" if kind == "text/event-stream" else "other"

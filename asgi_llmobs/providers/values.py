@@ -62,8 +62,8 @@ def warn(reading: Reading, line: str) -> None:
 
 def count(value: Any, reading: Reading, name: str) -> int | None:
     """*value* as a number of tokens; anything that cannot be one is ``None`` and a warning that calls it *name*."""
-    if value is None:
-        return None
+    if value is None or type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
     whole = isinstance(value, int) and not isinstance(value, bool)
     if (whole or (isinstance(value, float) and value.is_integer())) and 0 <= value <= MAX_COUNT:
         return int(value)
