@@ -27,6 +27,7 @@ CORRUPT = ".corrupt-"
 LOOKED_AT = 1 << 20  # bytes at the start of a file that say whose it is
 # as the schema holds it: kind, name, name of the table, root page, statement
 FOREIGN_TABLE = re.compile(rb"table(?!llmobs_|sqlite_)(\w{1,200}?)\1.{1,4}CREATE (?:VIRTUAL )?TABLE", re.DOTALL)
+OWN_TABLE = re.compile(rb"tablellmobs_spansllmobs_spans.{1,4}CREATE TABLE", re.DOTALL)
 BACKUP_PAGES = 1_000
 
 Identity = tuple[int, int]
@@ -198,7 +199,7 @@ def is_ours(path: str) -> bool:
             start = file.read(LOOKED_AT)
     except OSError:
         return False
-    return b"llmobs_" in start and not FOREIGN_TABLE.search(start)
+    return OWN_TABLE.search(start) is not None and not FOREIGN_TABLE.search(start)
 
 
 def quarantined(path: str) -> list[str]:

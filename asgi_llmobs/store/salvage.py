@@ -91,11 +91,10 @@ class Salvage:
             self._work = self._copied(waiting[0])
         self._due = now
         work, self._work = self._work, None  # an error on the way begins it anew, where it had got to
-        until = now + STEP_SECONDS
-        while time.monotonic() < until:
-            if next(work, DONE) == DONE:
+        while next(work, DONE) != DONE:
+            if time.monotonic() >= now + STEP_SECONDS:
+                self._work = work
                 return
-        self._work = work
 
     def _waiting(self, path: str) -> list[str]:
         files = quarantined(path)
