@@ -9,10 +9,21 @@ from typing import Any
 
 from asgi_llmobs.records import Span
 
-__all__ = ["Place", "Trace", "current_place", "new_span_id", "new_trace_id", "place", "suppress", "suppressed"]
+__all__ = [
+    "Place",
+    "Trace",
+    "current_place",
+    "left_place",
+    "new_span_id",
+    "new_trace_id",
+    "place",
+    "suppress",
+    "suppressed",
+]
 
 MAX_SPANS = 5_000  # of one trace: beyond, calls are counted and the trace is marked truncated
-GRACE_NS = 60_000_000_000  # a task that outlives its request by more than this has a life of its own
+GRACE_NS = 10_000_000_000  # what a task begins later than this after its request is no part of it any more
+OPEN_GRACE_NS = 600_000_000_000  # the same for what it begins inside a span of the trace that is still open
 
 # the OS seeds it; a fork draws on: two processes must never make the same ids
 _random = random.SystemRandom()
@@ -105,20 +116,27 @@ class Trace:
         """The root span as it stands; ``None`` where there is none or it has ended."""
         return None if self.root is None else self.root()
 
-    def over(self) -> bool:
+    def over(self, grace_ns: int | None = None) -> bool:
         """Whether the root ended so long ago that what starts now is no longer part of it."""
-        return self.ended_clock_ns is not None and time.monotonic_ns() - self.ended_clock_ns > GRACE_NS
+        if self.ended_clock_ns is None:
+            return False
+        return time.monotonic_ns() - self.ended_clock_ns > (GRACE_NS if grace_ns is None else grace_ns)
 
 
 class Place:
     """A point in a trace: the span that new spans hang below, and the properties they inherit."""
 
-    __slots__ = ("properties", "span_id", "trace")
+    __slots__ = ("open", "properties", "span_id", "trace")
 
     def __init__(self, trace: Trace, span_id: str | None, properties: Mapping[str, str] | None = None) -> None:
         self.trace = trace
         self.span_id = span_id
         self.properties: dict[str, str] = dict(properties) if properties else {}
+        self.open = False  # a span of the app's own that has not ended
+
+    def over(self) -> bool:
+        """Whether what starts here is no longer part of the trace."""
+        return self.trace.over(OPEN_GRACE_NS if self.open else None)
 
 
 place: ContextVar[Place | None] = ContextVar("llmobs_place", default=None)
@@ -128,7 +146,13 @@ _suppressed: ContextVar[bool] = ContextVar("llmobs_suppressed", default=False)
 def current_place() -> Place | None:
     """The point where a new span belongs, ``None`` outside any trace."""
     here = place.get()
-    return None if here is None or here.trace.over() else here
+    return None if here is None or here.over() else here
+
+
+def left_place() -> Place | None:
+    """The point where this task was started, where the trace of that point is over."""
+    here = place.get()
+    return here if here is not None and here.over() else None
 
 
 def suppressed() -> bool:

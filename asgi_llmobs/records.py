@@ -36,6 +36,7 @@ __all__ = [
     "Span",
     "Usage",
     "Written",
+    "node_path",
     "record",
 ]
 
@@ -501,6 +502,11 @@ class Written(NamedTuple):
 
     stored: int
     refused: int
+
+
+def node_path(node_id: str | None) -> tuple[str, ...]:
+    """The segments of a Node-Id; empty ones count for nothing."""
+    return tuple(part.strip() for part in node_id.split(":") if part.strip()) if node_id else ()
 
 
 def columns(record: type) -> tuple[str, ...]:

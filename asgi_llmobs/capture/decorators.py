@@ -88,6 +88,7 @@ class OpenSpan:
             self._recorded = True
             self._parent_id = here.span_id
             self._place = Place(here.trace, new_span_id(), {**here.properties, **own})
+            self._place.open = True
         if self._recorded:
             self._caller = caller()
             self._input_text = self.input, self._text(self.input)  # now: the app may change it while it works on it
@@ -148,6 +149,7 @@ class OpenSpan:
             if self._recorder is None or self._place is None:
                 return
             now, shared = time.monotonic_ns(), self._place.trace
+            self._place.open = False
             if self._is_root:
                 shared.ended_clock_ns, shared.root = now, None
             if self._recorded:

@@ -6,6 +6,7 @@ from typing import Any
 from asgi_llmobs.capture import annotations
 from asgi_llmobs.capture.call import Call, is_cancelled, outcome_of
 from asgi_llmobs.capture.caller import caller
+from asgi_llmobs.capture.nodes import nodes
 from asgi_llmobs.capture.recorder import Recorder, active_recorder, otel_parent
 from asgi_llmobs.capture.retries import Past, retries, retry_key, task_key
 from asgi_llmobs.capture.streams import family_of, unwatched
@@ -110,11 +111,16 @@ def make_exchange(request: Any, recorder: Recorder, found: Match, said: annotati
     properties: dict[str, str] = {}
     if place is None:
         joined = otel_parent()
-        trace = recorder.new_trace(joined[0] if joined else None)
+        if joined is None and said.node_id:
+            trace = nodes.trace_of(recorder, said)
+        else:
+            trace = recorder.new_trace(joined[0] if joined else None)
         parent_id = joined[1] if joined else None
     else:
         trace, parent_id = place.trace, place.span_id
         properties.update(place.properties)
+        if said.node_id:
+            nodes.remember(trace, said)
     if said.session_id and trace.session_id is None:
         trace.session_id, trace.session_name = said.session_id, said.session_name
     if said.user_id and trace.user_id is None:

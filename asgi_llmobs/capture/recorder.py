@@ -9,7 +9,7 @@ from collections import deque
 from statistics import median
 
 from asgi_llmobs.config import Config
-from asgi_llmobs.context import Trace, new_trace_id, suppressed
+from asgi_llmobs.context import Trace, left_place, new_trace_id, suppressed
 from asgi_llmobs.providers import GENERIC, Match, match
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.safely import safely
@@ -19,6 +19,7 @@ __all__ = ["Recorder", "active_recorder", "otel_parent", "otel_suppressed"]
 
 _default: "Recorder | None" = None
 _override: "Recorder | None" = None
+LINK = "linked_trace"  # property of what goes on after the trace that it was started in
 HOST = socket.gethostname()
 EVERY = 64  # calls of which one is timed
 
@@ -51,7 +52,15 @@ class Recorder:
         """A trace of this engine's project, sampled as configured."""
         trace = Trace(trace_id or new_trace_id(), self.config.project, self)
         trace.sampled = self.samples()
+        behind = left_place()
+        if behind is not None:
+            trace.properties[LINK] = behind.trace.id
         return trace
+
+    def samples_id(self, trace_id: str) -> bool:
+        """Whether a trace that several processes write to is kept: its id decides, for all of them alike."""
+        share = self.config.sample
+        return share >= 1.0 or int(trace_id[:8], 16) < share * 0x1_0000_0000
 
     def samples(self) -> bool:
         """Whether the next trace is kept."""

@@ -7,7 +7,9 @@ parents may come later or never. Whatever is missing, doubled or circular, every
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Fact", "Node", "Totals", "arrange", "node_path", "roll_up", "total", "totals", "totals_of"]
+from asgi_llmobs.records import node_path
+
+__all__ = ["Fact", "Node", "Totals", "arrange", "roll_up", "total", "totals", "totals_of"]
 
 
 class Fact(NamedTuple):
@@ -82,11 +84,6 @@ class Totals(NamedTuple):
     unpriced: int
     input_tokens: int | None
     output_tokens: int | None
-
-
-def node_path(node_id: str | None) -> tuple[str, ...]:
-    """The segments of a Node-Id; empty ones count for nothing."""
-    return tuple(part.strip() for part in node_id.split(":") if part.strip()) if node_id else ()
 
 
 def arrange(facts: Iterable[Fact]) -> list[Node]:
