@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
+import glob
 import importlib
 import os
 import platform
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -32,6 +34,8 @@ STORES = ("sqlmodel", "sqlalchemy", "psycopg", "genai-prices")
 # beside the package in a checkout, inside it in an installed wheel
 EXAMPLES = ("asgi_llmobs.example_app", "example_app")
 KEYS = {"OpenAI": "OPENAI_API_KEY", "Anthropic": "ANTHROPIC_API_KEY"}
+ERASE_ATTEMPTS = 10
+SHOWN_DIFFERENCES = 100
 NEEDS_EXTRA = "the demo needs a few more packages: pip install 'asgi_llmobs[demo]'"
 
 
@@ -72,12 +76,36 @@ def parser() -> argparse.ArgumentParser:
     prune.add_argument("--keep", metavar="LIMITS", help="what is kept, e.g. 30d,2GB (default: LLMOBS_RETENTION)")
     prune.set_defaults(run=run_prune)
 
+    erase = commands.add_parser(
+        "erase",
+        help="delete everything of a user, a session, a trace or a request",
+        description="Delete everything of a user, a session, a trace or a request from the store, also what is pinned: "
+        "no byte of it is left in a SQLite file. The app may go on running. Exits with 1 where something is left.",
+    )
+    what = erase.add_mutually_exclusive_group(required=True)
+    what.add_argument("--user", metavar="ID", help="every trace that has a span of this user")
+    what.add_argument("--session", metavar="ID", help="every trace that has a span of this session")
+    what.add_argument("--trace", metavar="ID", help="this trace")
+    what.add_argument("--id", metavar="ID", help="this request or span alone")
+    erase.add_argument("--project", metavar="NAME", help="in which project (default: LLMOBS_PROJECT)")
+    erase.set_defaults(run=run_erase)
+
+    recompute = commands.add_parser(
+        "recompute",
+        help="count all totals anew from the rows, or prove them",
+        description="Count the totals of traces, sessions and users and the rollups anew from the rows, in small "
+        "steps. The app may go on running.",
+    )
+    recompute.add_argument("--check", action="store_true", help="change nothing; print differences and exit with 1")
+    recompute.add_argument("--project", metavar="NAME", help="whose totals (default: those of all projects)")
+    recompute.set_defaults(run=run_recompute)
+
     shard = commands.add_parser(
         "shard",
         help="let a further PostgreSQL server hold a part of a store on PostgreSQL",
-        description="Make a further PostgreSQL database known to the store (LLMOBS_DATABASE_URL): from the third day on "
-        "days lie on all of the shards in turn. The role of the store must be allowed to create extensions and foreign "
-        "servers.",
+        description="Make a further PostgreSQL database known to the store (LLMOBS_DATABASE_URL): from the third day "
+        "on days lie on all of the shards in turn. The role of the store must be allowed to create extensions and "
+        "foreign servers.",
     )
     shard.add_argument("url", metavar="URL", help="how the store reaches it: postgresql://user:password@host/name")
     shard.set_defaults(run=run_shard)
@@ -302,6 +330,79 @@ def run_prune(given: argparse.Namespace) -> int:
     did = " would go" if given.dry_run else " deleted"
     bodies = f", bodies of {gone.stripped:,} more" if gone.stripped else ""
     say(f"{gone.spans:,} spans{bodies}{did}, about {gone.bytes / 1_000_000:,.1f} MB")
+    return 0
+
+
+# erase
+
+
+def run_erase(given: argparse.Namespace) -> int:
+    """Delete everything of a user, session, trace or request; 1 where some of it may still be somewhere."""
+    from asgi_llmobs.erasure import erase, mentions
+    from asgi_llmobs.store.database import Database
+
+    what = {label: getattr(given, label) for label in ("user", "session", "trace", "id")}
+    try:
+        engine = LLMObs(instrument="off")
+        database = Database(engine.store, create=False)
+        waiting = getattr(engine.spool, "root", None)
+        if waiting is not None:
+            engine.start()  # takes over what processes that died left waiting
+            engine.flush()
+        traces = spans = 0
+        for _ in range(ERASE_ATTEMPTS):
+            # looked for first: what is stored from there meanwhile is found in the store
+            left = [] if waiting is None else list(mentions(waiting, [text for text in what.values() if text]))
+            gone = erase(database, project=given.project or engine.config.project, **what)
+            traces, spans = traces + gone.traces, spans + gone.spans
+            if not left:
+                break
+            time.sleep(1.0)  # the process that it waits in stores it within a moment, and it is erased from there
+        engine.close()
+        database.dispose()
+    except (LLMObsError, ImportError) as error:
+        say(str(error))
+        return 1
+    say(f"{spans:,} spans of {traces:,} traces erased" if given.id is None else f"{spans} spans erased")
+    return told_leftovers(database.path, gone.clean, left)
+
+
+def told_leftovers(path: str | None, clean: bool, waiting: Sequence[str]) -> int:
+    """Say where something may be left; 1 where that is so."""
+    damaged = glob.glob(f"{glob.escape(path)}.corrupt-*") if path else []
+    if not clean:
+        say("a reader holds on to an older state, which the log of the database still has: run it again later")
+    for file in waiting:
+        say(f"{file}: calls of it wait there for the store, of a process that cannot reach it: run it again later")
+    for file in damaged:
+        say(f"{file}: a damaged database that was put aside may hold some of it: delete the file")
+    return 1 if waiting or damaged or not clean else 0
+
+
+# recompute
+
+
+def run_recompute(given: argparse.Namespace) -> int:
+    """Count all totals anew; 1 where some differ and nothing may be changed."""
+    from asgi_llmobs.recompute import recompute
+    from asgi_llmobs.store.database import Database
+
+    count = 0
+    try:
+        database = Database(LLMObs(instrument="off").store, create=False)
+        for found in recompute(database, project=given.project, check=given.check):
+            count += 1
+            if count <= SHOWN_DIFFERENCES:
+                say(f"{found.table} {' '.join(map(str, found.key))}: {found.words()}")
+        database.dispose()
+    except (LLMObsError, ImportError) as error:
+        say(str(error))
+        return 1
+    more = f", of which {SHOWN_DIFFERENCES} are shown" if count > SHOWN_DIFFERENCES else ""
+    if given.check:
+        say(f"{count:,} differences{more}" if count else "all totals are what the rows add up to")
+        return 1 if count else 0
+    say(f"{count:,} totals put right{more}")
     return 0
 
 

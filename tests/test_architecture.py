@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = ["errors encodings pace", "limits records safely", "config", "context auth bodies"]
 GROUND += ["providers pricing redaction", "semconv"]
 WRITE_WING = ["spool", "pipeline", "writer", "otlp capture"]
-READ_WING = ["store filters", "queries recompute retention", "admin"]
+READ_WING = ["store filters", "queries erasure recompute retention", "admin"]
 ROOF = ["accounting", "runtime", "middleware testing", "cli", "__main__", "__init__"]
 
 # who may use what of others: the side of the app stays free of the database, and everybody of the frameworks

@@ -20,7 +20,7 @@ from asgi_llmobs.store import partitions
 from asgi_llmobs.store.deadline import expired, held
 from asgi_llmobs.store.postgres import Postgres, copy, translated
 from asgi_llmobs.store.sqlite import Event, SQLite
-from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION
+from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION, metadata
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
 __all__ = ["AT_ONCE", "Database", "first_key", "in_chunks", "insert", "insert_statement", "new_keys"]
@@ -219,6 +219,19 @@ class Database:
             StoreError: The database cannot be written now.
         """
         return isinstance(self.backend, SQLite) and self.backend.vacuum(self._opened(), pages, spare)
+
+    def vacuum_rows(self) -> None:
+        """Free the room of dead rows on PostgreSQL; what a server keeps of them elsewhere is its own business.
+
+        Raises:
+            StoreError: The database cannot be written now.
+        """
+        if isinstance(self.backend, Postgres):
+            engine = self._opened()
+            try:
+                self.backend.free_rows(engine, list(metadata.tables))
+            except DBAPIError as error:
+                raise self._told(error) from error
 
     def checkpoint(self) -> None:
         """Empty the log of a SQLite file into it, unless somebody reads just now."""

@@ -25,6 +25,7 @@ from asgi_llmobs.store.tables import PARTITIONED
 __all__ = ["Postgres", "copy", "translated"]
 
 SCHEMA = "llmobs"
+VACUUM_SECONDS = 3_600.0  # for one table
 WRITE_LOCK = 0x6C6C6D70
 READ_SECONDS = 5  # that a statement of a page may take
 LONG_READ_SECONDS = 60  # and one of a tool
@@ -145,6 +146,14 @@ class Postgres:
         """Before the schema is made: whoever comes second waits."""
         begin(connection, 0, OPEN_SECONDS)
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+
+    def free_rows(self, engine: Engine, tables: Sequence[str]) -> None:
+        """Free the room of dead rows of *tables*."""
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.patience = VACUUM_SECONDS
+            for table in tables:
+                connection.exec_driver_sql(f"VACUUM {SCHEMA}.{table}")
 
     @property
     def events(self) -> tuple[Any, ...]:

@@ -57,6 +57,17 @@ class Difference(NamedTuple):
     stored: Mapping[str, Any] | None
     counted: Mapping[str, Any] | None
 
+    def words(self) -> str:
+        """What differs, for people."""
+        if self.stored is None or self.counted is None:
+            return "is missing" if self.stored is None else "has no rows"
+        changes = [
+            f"{column} {value} instead of {self.counted[column]}"
+            for column, value in self.stored.items()
+            if value != self.counted[column] and not isinstance(value, bytes)
+        ]
+        return ", ".join(changes) or "a sketch differs"
+
 
 class Piece(NamedTuple):
     """A part of one table: how its rows are found, and how they are counted."""

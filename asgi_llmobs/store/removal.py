@@ -16,6 +16,7 @@ from asgi_llmobs.store.tables import (
     AttemptRow,
     ContentRow,
     MetaRow,
+    PinRow,
     PropertyRow,
     SpanRow,
     TraceRow,
@@ -23,7 +24,20 @@ from asgi_llmobs.store.tables import (
 from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import BIGGEST
 
-__all__ = ["OldTrace", "live_bytes", "oldest_traces", "projects", "remove", "shrink", "span_count", "strip", "weighed"]
+__all__ = [
+    "OldTrace",
+    "live_bytes",
+    "oldest_traces",
+    "projects",
+    "remove",
+    "remove_one",
+    "shrink",
+    "span_count",
+    "strip",
+    "traces_of",
+    "unpin",
+    "weighed",
+]
 
 PAGE = 100  # traces looked at in one go
 ROW_BYTES = 600  # of a span outside its contents, roughly: its columns, and what indexes hold of them
@@ -38,6 +52,7 @@ _attempts = AttemptRow.__table__  # type: ignore[attr-defined]
 _properties = PropertyRow.__table__  # type: ignore[attr-defined]
 _traces = TraceRow.__table__  # type: ignore[attr-defined]
 _meta = MetaRow.__table__  # type: ignore[attr-defined]
+_pins = PinRow.__table__  # type: ignore[attr-defined]
 
 COLUMNS = [_spans.c[name] for name in (*Counted._fields, "is_request", "properties")]
 REMOVED = "removed"
@@ -216,6 +231,35 @@ def note_removed(connection: Connection, count: int) -> None:
         insert(connection, _meta, [(REMOVED, str(removed(connection) + count))], replace=True)
 
 
+def remove_one(connection: Connection, project: str, id: str) -> int:
+    """Delete the span *id* alone; how many there were, 0 or 1."""
+    chosen = (_spans.c.project == project) & (_spans.c.id == id)
+    rows = connection.execute(select(*COLUMNS).where(chosen)).all()
+    totals = Totals(connection)
+    take_out(connection, project, rows)
+    for row in rows:
+        totals.removed(row, trace_too=True)
+    totals.refresh()
+    return len(rows)
+
+
+def traces_of(connection: Connection, project: str, *, user: str | None, session: str | None) -> list[str]:
+    """Every trace that has a span of *user*, or of *session*."""
+    columns = _spans.c
+    found: list[str] = []
+    for column, wanted in ((columns.user_id, user), (columns.session_id, session)):
+        if wanted is not None:
+            query = select(columns.trace_id).where(columns.project == project, column == wanted).distinct()
+            found += connection.execute(query).scalars().all()
+    return list(dict.fromkeys(found))
+
+
+def unpin(connection: Connection, project: str, traces: Sequence[str]) -> None:
+    """Forget that *traces* were pinned."""
+    for chunk in in_chunks(traces):
+        connection.execute(_pins.delete().where(_pins.c.project == project, _pins.c.trace_id.in_(chunk)))
+
+
 def take_out(connection: Connection, project: str, rows: Sequence[Any]) -> None:
     """Delete *rows* of spans, given with ``COLUMNS``, and what hangs on them, but for totals."""
     remove_properties(connection, project, rows)
@@ -239,13 +283,21 @@ def remove_properties(connection: Connection, project: str, rows: Sequence[Any])
         connection.exec_driver_sql(f"DELETE FROM {_properties.name} WHERE {keys}", entries)  # noqa: S608
 
 
-def shrink(database: Database) -> Iterator[None]:
-    """Give the space of what was removed back to the system, in small steps; PostgreSQL does that by itself."""
+def shrink(database: Database, *, whole: bool = False) -> Iterator[None]:
+    """Give the space of what was removed back to the system, in small steps; PostgreSQL does that by itself.
+
+    Args:
+        database: The store.
+        whole: Leave nothing of what was removed: no word in the full-text index, no free page, on PostgreSQL no dead
+            row.
+    """
     if not database.sqlite:
+        if whole:
+            database.vacuum_rows()
         return
-    with database.read(fresh=True) as connection:
+    with database.read() as connection:
         low, high = connection.execute(select(func.min(_spans.c.key), func.max(_spans.c.key))).one()
-        stale = removed(connection) > STALE_SHARE * ((high or 0) - (low or 0))
+        stale = whole or removed(connection) > STALE_SHARE * ((high or 0) - (low or 0))
     begin = stale
     while stale:
         with database.write() as connection:
@@ -254,7 +306,7 @@ def shrink(database: Database) -> Iterator[None]:
                 connection.execute(_meta.delete().where(_meta.c.name == REMOVED))
         begin = False
         yield
-    while database.vacuum(VACUUM_PAGES, FREE_SHARE):
+    while database.vacuum(VACUUM_PAGES, 0.0 if whole else FREE_SHARE):
         yield
     database.checkpoint()
 

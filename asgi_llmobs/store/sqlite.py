@@ -340,6 +340,7 @@ def prepare(connection: Any, record: Any) -> None:
         cursor.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
         cursor.execute("PRAGMA cache_size=-16384")
         cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten; not every build does so unasked
     finally:
         cursor.close()
 

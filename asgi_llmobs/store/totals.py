@@ -62,8 +62,15 @@ class Totals:
         first = known.before if known is not None else counted_row(before) if before.is_request else None
         self._requests[span[KEY]] = Change(first, counted(span) if span[IS_REQUEST] else None)
 
-    def removed(self, before: Any) -> None:
-        """A row, given with named columns, that is gone; its trace is looked at by whoever took it out."""
+    def removed(self, before: Any, *, trace_too: bool = False) -> None:
+        """A row, given with named columns, that is gone.
+
+        Args:
+            before: What it was.
+            trace_too: Whether :meth:`refresh` counts its trace anew; else that is the caller's business.
+        """
+        if trace_too:
+            self._traces[before.project].add(before.trace_id)
         if before.is_request:
             self._requests[before.key] = Change(counted_row(before), None)
 

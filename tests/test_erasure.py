@@ -1,0 +1,150 @@
+"""Erasure: of what was erased no byte is left, anywhere, and what was not named stays."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_llmobs import LLMObs, cli
+from asgi_llmobs.erasure import Erased, erase, mentions
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.requests import list_requests
+from asgi_llmobs.queries.sessions import list_sessions
+from asgi_llmobs.recompute import recompute
+from asgi_llmobs.records import Span
+from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.pins import pin
+from asgi_llmobs.store.tables import metadata
+from asgi_llmobs.store.write import Sink
+from tests.making import request, span
+
+NEEDLE = "xylophonically"
+WORDS = f"tell {NEEDLE} nothing"
+
+
+def about(user: str, session: str, trace: str, **given: Any) -> list[Span]:
+    """A trace that says it everywhere where something can be said."""
+    first = request(
+        WORDS, WORDS, user_id=user, session_id=session, session_name=session, trace_id=trace, name=WORDS,
+        properties={NEEDLE: NEEDLE}, outcome="error", error_message=WORDS, attributes={"a": WORDS}, **given,
+    )  # fmt: skip
+    return [first, span(trace_id=trace, parent_id=first.id, input=WORDS, output=WORDS)]
+
+
+def fill(database: Database) -> list[Span]:
+    """The same words for one who goes, in many batches, between others who stay."""
+    sink = Sink(database)
+    kept = [request("What is Rome?", user_id="kept", session_id="kept") for _ in range(120)]
+    gone: list[Span] = []
+    for number in range(40):
+        made = about(f"{NEEDLE}-u", f"{NEEDLE}-s{number % 3}", f"{number:032x}")
+        sink.write([*made, *kept[number * 3 : number * 3 + 3]])
+        gone += made
+    pin(database, "default", gone[0].trace_id)
+    return gone
+
+
+def left_in(database: Database, folder: Path, needle: str) -> list[str]:
+    """Where the database still has it: files of a SQLite one, tables of PostgreSQL."""
+    if database.sqlite:
+        return [path.name for path in folder.rglob("*") if path.is_file() and needle.encode() in path.read_bytes()]
+    with database.read() as connection:
+        found = []
+        for table in metadata.tables:
+            held = f"position(convert_to('{needle}', 'UTF8') in convert_to(t::text, 'UTF8')) > 0"
+            if connection.exec_driver_sql(f"SELECT count(*) FROM {table} t WHERE {held}").scalar():
+                found.append(table)
+        return found
+
+
+@pytest.mark.parametrize("what", ["user", "session", "trace", "id"])
+def test_nothing_is_left(database: Database, tmp_path: Path, what: str) -> None:
+    """Neither in tables nor index, nor in the log or the free pages of a file; the totals know nothing of it."""
+    gone = fill(database)
+    assert left_in(database, tmp_path, NEEDLE)
+    if what == "user":
+        assert erase(database, project="default", user=f"{NEEDLE}-u") == Erased(40, 80, True)
+    elif what == "session":
+        for number in range(3):
+            assert erase(database, project="default", session=f"{NEEDLE}-s{number}").clean
+    elif what == "trace":
+        for number in range(40):
+            assert erase(database, project="default", trace=f"{number:032x}").spans == 2
+    else:
+        for one in gone:
+            assert erase(database, project="default", id=one.id).spans == 1
+
+    assert left_in(database, tmp_path, NEEDLE) == []
+    assert left_in(database, tmp_path, "kept") != []
+    assert list_requests(database, Filter(text="rome")).count == list_requests(database, Filter()).count == 120
+    assert [row.session_id for row in list_sessions(database, Filter()).rows] == ["kept"]
+    assert list(recompute(database, check=True)) == []
+
+
+def test_only_what_is_named(database: Database) -> None:
+    """The same user of another project, and others of this one, stay; a request alone leaves its trace."""
+    mine, theirs = request(user_id="u"), request(user_id="u", project="other")
+    both = request(trace_id="a" * 32), request(trace_id="a" * 32)
+    Sink(database).write([mine, theirs, *both])
+
+    assert erase(database, project="default", user="u").traces == 1
+    assert erase(database, project="default", id=both[0].id) == Erased(0, 1, True)
+    assert erase(database, project="default", user="nobody") == Erased(0, 0, True)
+    assert {row.id for row in list_requests(database, Filter()).rows} == {both[1].id}
+    assert list_requests(database, Filter(project="other")).count == 1
+
+
+class TestCommand:
+    @pytest.fixture
+    def obs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMObs]:
+        """An app with a durable spool, in this process."""
+        monkeypatch.setenv("LLMOBS_DATABASE_URL", f"sqlite:///{tmp_path}/data/llmobs.db")
+        monkeypatch.setenv("LLMOBS_SPOOL_BYTES", str(64 * 1024 * 1024))
+        obs = LLMObs(instrument="off")
+        yield obs
+        obs.close()
+
+    def test_what_waits_goes_too(self, obs: LLMObs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """What a running process has not stored yet is waited for, and erased from the store."""
+        Sink(obs.database).write(about(f"{NEEDLE}-u", "s", "a" * 32))
+        obs.spool.put(about(f"{NEEDLE}-u", "s", "b" * 32)[1])
+        obs.spool.put(span(user_id=f"{NEEDLE}-u", input=WORDS))
+        assert list(mentions(str(tmp_path), [f"{NEEDLE}-u"]))
+        obs.start()
+
+        assert cli.main(["erase", "--user", f"{NEEDLE}-u"]) == 0
+        assert "erased" in capsys.readouterr().out
+        obs.flush()
+        assert cli.main(["erase", "--trace", "b" * 32]) == 0
+        assert [path for path in tmp_path.rglob("*") if path.is_file() and NEEDLE.encode() in path.read_bytes()] == []
+
+    def test_says_what_it_cannot_reach(
+        self, obs: LLMObs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A process that cannot store holds on to its calls, and a damaged file that was put aside is named."""
+        monkeypatch.setattr("asgi_llmobs.cli.ERASE_ATTEMPTS", 1)
+        Sink(obs.database).write([request()])
+        obs.spool.put(span(user_id=f"{NEEDLE}-u"))
+        (tmp_path / "data" / "llmobs.db.corrupt-1").write_text("torn")
+
+        assert cli.main(["erase", "--user", f"{NEEDLE}-u"]) == 1
+        said = capsys.readouterr().out
+        assert "wait there" in said and "llmobs.db.corrupt-1: " in said
+
+    def test_recompute(self, obs: LLMObs, capsys: pytest.CaptureFixture[str]) -> None:
+        """A check says what differs and fails; the command puts it right."""
+        Sink(obs.database).write([request(session_id="s", start_ns=time.time_ns())])
+        assert cli.main(["recompute", "--check"]) == 0
+        with obs.database.write() as connection:
+            connection.exec_driver_sql("UPDATE llmobs_sessions SET requests = 7")
+            connection.exec_driver_sql("DELETE FROM llmobs_rollups")
+
+        assert cli.main(["recompute", "--check"]) == 1
+        said = capsys.readouterr().out
+        assert "llmobs_sessions default s: requests 7 instead of 1" in said and "is missing" in said
+        assert "2 differences" in said
+        assert cli.main(["recompute"]) == 0
+        assert cli.main(["recompute", "--check"]) == 0
+        assert cli.main(["recompute", "--project", "default"]) == 0
