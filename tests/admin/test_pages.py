@@ -702,9 +702,9 @@ class TestServing:
         records, inside = fill(database), []
         original = Database._connection
 
-        def watched(self: Database, *, write: bool) -> AbstractContextManager[Connection]:
+        def watched(self: Database, **how: Any) -> AbstractContextManager[Connection]:
             inside.append(threading.current_thread() is threading.main_thread())
-            return original(self, write=write)
+            return original(self, **how)
 
         monkeypatch.setattr(Database, "_connection", watched)
         visitor = Visitor(Admin(database=database, auth=token("a long enough secret"), environ={}))
