@@ -47,6 +47,7 @@ class LLMObs:
         self._database: Any = None
         self._admin: Any = None
         self._receiver: Any = None
+        self._tracer_provider: Any = None
         self._lock = threading.Lock()
         self._admin_lock = threading.RLock()
         self._held = False
@@ -166,6 +167,26 @@ class LLMObs:
             inner: The transport that does the work; the family's own default one where ``None``.
         """
         return clients.WatchedTransport(inner, self.recorder)
+
+    def span_processor(self) -> Any:
+        """A span processor for an OpenTelemetry tracer provider of yours: spans of LLM instrumentations become nodes.
+
+        Only spans that speak a dialect of LLM observability are taken in, and those above them.
+        """
+        from asgi_llmobs.capture.spans import Bridge  # loads OpenTelemetry's SDK, only where it is used
+
+        return Bridge(self.recorder, everything=False)
+
+    @property
+    def tracer_provider(self) -> Any:
+        """A tracer provider for instrumentations, whose spans go nowhere but here. It is never the global one."""
+        with self._admin_lock:
+            if self._tracer_provider is None:
+                from asgi_llmobs.capture.spans import Bridge, make_provider  # as above
+
+                resource = {"service.name": self.config.service, "service.version": self.config.release}
+                self._tracer_provider = make_provider(Bridge(self.recorder, everything=True), resource)
+            return self._tracer_provider
 
     def admin(self, *, auth: Any = None, title: str | None = None) -> Any:
         """The admin as an ASGI app, to be mounted anywhere.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 from asgi_llmobs.capture.call import outcome_of
 from asgi_llmobs.capture.caller import caller
 from asgi_llmobs.capture.clients import instrument_for
-from asgi_llmobs.capture.recorder import Recorder, active_recorder, otel_parent
+from asgi_llmobs.capture.recorder import Recorder, active_recorder, bridged, otel_parent
 from asgi_llmobs.capture.serialize import Items, as_text
 from asgi_llmobs.context import Place, Trace, current_place, new_span_id, place
 from asgi_llmobs.records import Kind, Outcome, Span
@@ -81,12 +81,14 @@ class OpenSpan:
         instrument_for(recorder)
         own = texts(self._properties)
         here = None if self._new_trace else around
+        inner = None if self._new_trace else bridged(here)
         if here is None:
-            joined = otel_parent() if around is None else None
+            joined = inner or (otel_parent() if around is None else None)
             self._begin_trace(recorder.new_trace(joined[0] if joined else None), own)
+            self._parent_id = inner[1] if inner else None
         elif here.trace.admit():
             self._recorded = True
-            self._parent_id = here.span_id
+            self._parent_id = inner[1] if inner else here.span_id
             self._place = Place(here.trace, new_span_id(), {**here.properties, **own})
             self._place.open = True
         if self._recorded:

@@ -7,7 +7,7 @@ from asgi_llmobs.capture import annotations
 from asgi_llmobs.capture.call import Call, is_cancelled, outcome_of
 from asgi_llmobs.capture.caller import caller
 from asgi_llmobs.capture.nodes import nodes
-from asgi_llmobs.capture.recorder import Recorder, active_recorder, otel_parent
+from asgi_llmobs.capture.recorder import Recorder, active_recorder, bridged, otel_parent
 from asgi_llmobs.capture.retries import Past, retries, retry_key, task_key
 from asgi_llmobs.capture.streams import family_of, unwatched
 from asgi_llmobs.context import current_place, new_span_id
@@ -109,15 +109,16 @@ def make_exchange(request: Any, recorder: Recorder, found: Match, said: annotati
     place = current_place()
     parent_id: str | None
     properties: dict[str, str] = {}
+    inner = bridged(place)
     if place is None:
-        joined = otel_parent()
+        joined = inner or otel_parent()
         if joined is None and said.node_id:
             trace = nodes.trace_of(recorder, said)
         else:
             trace = recorder.new_trace(joined[0] if joined else None)
         parent_id = joined[1] if joined else None
     else:
-        trace, parent_id = place.trace, place.span_id
+        trace, parent_id = place.trace, inner[1] if inner else place.span_id
         properties.update(place.properties)
         if said.node_id:
             nodes.remember(trace, said)

@@ -6,20 +6,22 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from statistics import median
 
 from asgi_llmobs.config import Config
-from asgi_llmobs.context import Trace, left_place, new_trace_id, suppressed
+from asgi_llmobs.context import Place, Trace, left_place, new_trace_id, suppressed
 from asgi_llmobs.providers import GENERIC, Match, match
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.safely import safely
 from asgi_llmobs.spool import Spool
 
-__all__ = ["Recorder", "active_recorder", "otel_parent", "otel_suppressed"]
+__all__ = ["Recorder", "active_recorder", "bridged", "otel_parent", "otel_suppressed", "set_bridge"]
 
 _default: "Recorder | None" = None
 _override: "Recorder | None" = None
 LINK = "linked_trace"  # property of what goes on after the trace that it was started in
+_bridge: Callable[[Place | None], tuple[str, str] | None] | None = None
 HOST = socket.gethostname()
 EVERY = 64  # calls of which one is timed
 
@@ -164,6 +166,21 @@ def otel_parent() -> tuple[str, str] | None:
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    return None
+
+
+def set_bridge(innermost: Callable[[Place | None], tuple[str, str] | None]) -> None:
+    """From now on spans of OpenTelemetry are taken in; *innermost* says which of them is the current place."""
+    global _bridge
+    _bridge = innermost
+
+
+def bridged(here: Place | None) -> tuple[str, str] | None:
+    """Trace id and span id of the OpenTelemetry span that is taken in and lies inside *here*; ``None`` without one."""
+    if _bridge is None:
+        return None
+    with safely("otel"):
+        return _bridge(here)
     return None
 
 

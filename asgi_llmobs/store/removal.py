@@ -13,6 +13,7 @@ from asgi_llmobs.store.database import Database, in_chunks, insert
 from asgi_llmobs.store.rows import property_rows
 from asgi_llmobs.store.sums import Counted, mark_of
 from asgi_llmobs.store.tables import (
+    AliasRow,
     AttemptRow,
     ContentRow,
     MetaRow,
@@ -25,6 +26,7 @@ from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import BIGGEST
 
 __all__ = [
+    "COLUMNS",
     "OldTrace",
     "live_bytes",
     "oldest_traces",
@@ -34,6 +36,7 @@ __all__ = [
     "shrink",
     "span_count",
     "strip",
+    "take_out",
     "traces_of",
     "unpin",
     "weighed",
@@ -48,6 +51,7 @@ STALE_SHARE = 0.1  # as many spans as this of those that are there may have gone
 
 _spans = SpanRow.__table__  # type: ignore[attr-defined]
 _contents = ContentRow.__table__  # type: ignore[attr-defined]
+_aliases = AliasRow.__table__  # type: ignore[attr-defined]
 _attempts = AttemptRow.__table__  # type: ignore[attr-defined]
 _properties = PropertyRow.__table__  # type: ignore[attr-defined]
 _traces = TraceRow.__table__  # type: ignore[attr-defined]
@@ -189,7 +193,8 @@ def remove(connection: Connection, project: str, traces: Sequence[str], *, limit
         totals.removed(row)
     left: Counter[tuple[str, str, str]] = Counter()
     if len(rows) < limit:
-        connection.execute(_traces.delete().where(_traces.c.project == project, _traces.c.trace_id.in_(traces)))
+        for table in (_traces, _aliases):
+            connection.execute(table.delete().where(table.c.project == project, table.c.trace_id.in_(traces)))
     else:
         own = (_spans.c.session_id.is_not(None), _spans.c.is_request == 1)
         pairs = select(_spans.c.session_id, _spans.c.trace_id, func.count()).where(chosen, *own)

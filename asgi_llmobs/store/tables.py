@@ -23,6 +23,7 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 __all__ = [
+    "AliasRow",
     "AttemptRow",
     "ContentRow",
     "MetaRow",
@@ -43,7 +44,7 @@ __all__ = [
     "metadata",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -162,6 +163,21 @@ class ContentRow(Table, table=True):
 
     key: int = row_key()
     content: bytes = blob()
+
+
+class AliasRow(Table, table=True):
+    """The other id of a call that was both seen on the wire and told by an instrumentation, see ``merging``."""
+
+    __tablename__ = "llmobs_aliases"
+    __table_args__ = (
+        PrimaryKeyConstraint("project", "trace_id", "id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project: str = words(null=False)
+    id: str = words(null=False)
+    trace_id: str = words(null=False)
+    request_id: str = words(null=False)  # of the span as it is stored
 
 
 class AttemptRow(Table, table=True):

@@ -14,6 +14,7 @@ from asgi_llmobs.pace import paced
 from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
 from asgi_llmobs.store import search
 from asgi_llmobs.store.database import Database, first_key, in_chunks, insert, new_keys
+from asgi_llmobs.store.merging import Merging
 from asgi_llmobs.store.rows import (
     MESSAGE,
     Rows,
@@ -162,13 +163,16 @@ class Batch:
         self.totals = Totals(connection)
 
     def store(self, batch: Sequence[Span]) -> None:
-        records = folded(batch)
-        known = self.find(records)
+        merging = Merging(self.connection, self.totals)
+        records = merging.apply(folded(batch))
+        known = self.find(records) if records else {}
         new: list[Span] = []
         for place, record in records.items():
             stored = known.get(place)
             if stored is None:
                 new.append(record)
+            elif place in merging.replaced:
+                self.replace(stored, record)
             else:
                 self.update(stored, record)
         self.insert(new)

@@ -10,6 +10,7 @@ from typing import Any
 from asgi_llmobs.capture import clients, recorder
 from asgi_llmobs.records import Kind, Outcome, Request, Span, Usage, Written
 from asgi_llmobs.runtime import LLMObs, current_engine, make_current
+from asgi_llmobs.store.pairing import without_doubles
 
 __all__ = ["Captured", "capture"]
 
@@ -53,7 +54,7 @@ class Captured:
     def _all(self) -> list[Span]:
         self.obs.flush()
         with self._lock:
-            return sorted(self._records.values(), key=lambda record: record.start_ns)
+            return sorted(without_doubles(self._records).values(), key=lambda record: record.start_ns)
 
     @property
     def requests(self) -> list[Request]:

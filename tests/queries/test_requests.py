@@ -6,6 +6,7 @@ from asgi_llmobs.queries.requests import find_request, get_request
 from asgi_llmobs.queries.status import store_status
 from asgi_llmobs.records import Body
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.tables import SCHEMA_VERSION
 from asgi_llmobs.store.write import Sink
 from tests.making import START, body, request, span
 
@@ -97,7 +98,7 @@ def test_status_counts(database: Database) -> None:
     assert (found.oldest_ns, found.newest_ns) == (START, START + 5)
     assert found.by_provider == {"openai": 1, "anthropic": 1}
     assert found.backend == database.address.get_backend_name()
-    assert (found.location, found.schema_version) == (database.location, 2)
+    assert (found.location, found.schema_version) == (database.location, SCHEMA_VERSION)
     assert found.size_bytes is not None and found.size_bytes > 8192
 
 
