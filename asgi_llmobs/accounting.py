@@ -17,7 +17,8 @@ class Stats(NamedTuple):
 
     ``captured`` counts finished calls and spans. ``failures`` are exceptions in our own code, by part; none reached
     the app. ``adopted`` of the captured ones were left behind by processes that died; ``damaged`` counts what could not
-    be read of their files. ``durable`` says whether what is captured now would outlive a killed process.
+    be read of their files. ``durable`` says whether what is captured now would outlive a killed process, ``trouble``
+    why not, where it was meant to.
 
     What it costs: ``writer_cpu_ns`` is the CPU time that the writer thread has used, ``batches`` how many it wrote,
     ``batch_ns`` how long the last one took, ``caller_ns`` what the beginning and the end of a call cost the app (the
@@ -41,6 +42,7 @@ class Stats(NamedTuple):
     batch_ns: int = 0
     caller_ns: int | None = None
     queue_age_ns: int = 0
+    trouble: str | None = None
 
 
 def seconds(nanoseconds: int) -> float:

@@ -106,7 +106,7 @@ class Config:
         "Folder of what waits to be stored. Default: that of the SQLite file, else .llmobs in the working directory.",
     )
     spool_bytes: int = option(
-        0,
+        256 * 1024 * 1024,
         "Bytes of files in which each process lets calls wait for the store, so that they survive a killed process; "
         "beyond, bodies go first. 0: wait in memory only.",
         parse="int",

@@ -14,6 +14,7 @@ from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
 from asgi_llmobs.limits import Plan
 from asgi_llmobs.pipeline import Pipeline
+from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.safely import failures, reset, safely
 from asgi_llmobs.spool import DurableSpool, MemorySpool, Spool, durable_here
 from asgi_llmobs.writer import Sink, Writer
@@ -74,6 +75,8 @@ class LLMObs:
             origin=self._resource,
             providers=self.config.providers,
             full=self.config.capture == "full",
+            redactor=Redactor(self.config.redact) if self.config.redact is not None else None,
+            thread=True,
         )
 
     def _resource(self) -> Mapping[str, Any]:
@@ -142,6 +145,7 @@ class LLMObs:
         """Start the writer. Nobody has to: the first finished call does it."""
         if self.config.enabled:
             self.writer.start()
+            self.spool.tend()
             observe_all()
             clients.instrument_for(self.recorder)
 
@@ -256,7 +260,8 @@ class LLMObs:
         oldest = counters.oldest_clock_ns
         counters = counters._replace(bodies_dropped=counters.bodies_dropped + self.writer.bodies_dropped)
         return Stats(
-            *counters[:-1],
+            *counters[:-2],
+            trouble=counters.trouble,
             failures=failures(),
             last_error=self.writer.last_error,
             writer_cpu_ns=self.writer.cpu_ns,

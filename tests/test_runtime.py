@@ -304,7 +304,7 @@ def run(code: str, folder: Path, *, expect: int = 0) -> str:
     sys.path.insert(0, {str(ROOT)!r})
     from asgi_llmobs import LLMObs, observe, propagate, span, trace
     from tests.calling import ask, ask_sync
-    obs = LLMObs("sqlite:///{folder}/llmobs.db")
+    obs = LLMObs("sqlite:///{folder}/llmobs.db", spool_bytes=0)
     """
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(prelude) + textwrap.dedent(code)],

@@ -100,6 +100,11 @@ class Recorder:
         begin, end = list(self._begin_ns), list(self._end_ns)
         return int(median(begin) + median(end)) if begin and end else None
 
+    def opened(self, span: Span) -> None:
+        """A span has begun; its record follows when it is complete."""
+        with safely("opened"):
+            self.spool.opened(span)
+
     def record(self, span: Span) -> None:
         """A span that is complete."""
         with safely("record"):

@@ -2,7 +2,7 @@
 
 from asgi_llmobs.spool.base import Counters, Entry, Spool
 from asgi_llmobs.spool.durable import DurableSpool
-from asgi_llmobs.spool.journal import available as durable_here
+from asgi_llmobs.spool.folder import available as durable_here
 from asgi_llmobs.spool.memory import MemorySpool
 
 __all__ = ["Counters", "DurableSpool", "Entry", "MemorySpool", "Spool", "durable_here"]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from asgi_llmobs.safely import report, safely
+from asgi_llmobs.spool.folder import LOCK, locked
 from asgi_llmobs.spool.frames import Frame, Kind, scan
-from asgi_llmobs.spool.journal import LOCK, locked
 from asgi_llmobs.spool.segment import DONE, HEADER, MOVED, SUFFIX, Place, Segment, Unreadable, read_header
 
 __all__ = ["Estate", "Left", "estates"]
@@ -23,6 +23,7 @@ class Left(NamedTuple):
     places: list[Place]
     size: int
     origin: Mapping[str, Any]
+    call: int  # its number in the records
 
 
 class Estate:
@@ -69,7 +70,7 @@ class Estate:
                 self.damaged[str(error)] += 1
                 self.foreign = self.foreign or str(error) == "version"
             return None, {}, []
-        segment = Segment(path, descriptor, len(data), salt, self)
+        segment = Segment(path, descriptor, len(data), salt)
         self._segments.append(segment)
         # the bytes of each record are read again when its turn comes
         found = [frame._replace(payload=b"") for frame in scan(data, HEADER, salt, self.damaged)]
@@ -93,23 +94,21 @@ class Estate:
                 segment.live += 1
             places = [(segment, frame.offset) for frame, segment in records]
             size = sum(frame.length for frame, _ in records)
-            yield Left(places, size, origins[id(records[0][1])])
+            yield Left(places, size, origins[id(records[0][1])], call)
 
-    def emptied(self, segment: Segment) -> None:
-        """Nothing waits in *segment*: it goes, and with the last one the folder."""
-        if segment in self._segments:
-            self._segments.remove(segment)
-            segment.close(remove=True)
-        if not self._segments:
-            self.close()
+    @property
+    def over(self) -> bool:
+        """Whether it was given up."""
+        return self._lock < 0
 
     def settle(self) -> None:
-        """Delete at once what holds nothing that waits."""
+        """Delete what holds nothing that waits, and with the last file the folder."""
         for segment in list(self._segments):
             if segment.live <= 0:
                 self._segments.remove(segment)
-                segment.close(remove=True)
-        if not self._segments:
+                with safely("spool leftovers"):
+                    segment.close(remove=True)
+        if not self._segments and self._lock >= 0:
             self.close()
 
     def close(self) -> None:

@@ -18,7 +18,8 @@ class Counters(NamedTuple):
 
     ``adopted`` of the captured ones come from processes that died. ``damaged`` counts what could not be read of files,
     by reason; how many calls that were is not known. ``durable`` says whether what is captured now would outlive the
-    process. ``oldest_clock_ns`` is the monotonic clock at which the oldest of those that wait came.
+    process, ``trouble`` why not, where it was meant to. ``oldest_clock_ns`` is the monotonic clock at which the oldest
+    of those that wait came.
     """
 
     captured: int
@@ -31,6 +32,7 @@ class Counters(NamedTuple):
     adopted: int = 0
     damaged: Mapping[str, int] = MappingProxyType({})
     durable: bool = False
+    trouble: str | None = None
     oldest_clock_ns: int | None = None
 
 
@@ -44,6 +46,9 @@ class Spool(Protocol):
 
     def progress(self, entry: Exchange) -> None:
         """More of the answer of a call that has begun came in."""
+
+    def opened(self, span: Span) -> None:
+        """Note a span that has begun; it is put, with the same id, when it is complete."""
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span. Never blocks, never raises for lack of room: drops and counts."""

@@ -3,49 +3,35 @@
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
-from weakref import WeakSet
 
 from asgi_llmobs.records import Exchange, Span
+from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.safely import report, safely
-from asgi_llmobs.spool import serial
-from asgi_llmobs.spool.adoption import Estate, Left, estates
-from asgi_llmobs.spool.base import Counters, Entry, weight, without_bodies
+from asgi_llmobs.spool import revival, serial
+from asgi_llmobs.spool.base import Counters, Entry, weight
 from asgi_llmobs.spool.frames import Kind
 from asgi_llmobs.spool.journal import Journal
-from asgi_llmobs.spool.queue import WAITING, Item, Queue
-from asgi_llmobs.spool.segment import Place
+from asgi_llmobs.spool.keeper import Keeper
+from asgi_llmobs.spool.ledger import Ledger, Open
+from asgi_llmobs.spool.queue import Item, Queue
+from asgi_llmobs.spool.upkeep import Upkeep
 
 __all__ = ["DurableSpool", "SEGMENT"]
 
-SEGMENT = 4 * 1024 * 1024
-ADOPT_SECONDS = 5.0
+SEGMENT = 2 * 1024 * 1024
+INLINE = 64 * 1024  # bytes of bodies that are copied on the side of the app: 0.1 ms; larger ones follow at once
 TAKE_BYTES = 4 * 1024 * 1024  # of one batch
 MAX_ROOTS = 10_000
-ROOM_SECONDS = 0.2  # that making room takes at a time
-GROWING: Any = bytearray  # pieces that very many chunks are put together into
 
 
-class Open:
-    """A call under way."""
-
-    __slots__ = ("call", "entry", "index", "places", "secrets", "size", "told")
-
-    def __init__(self, entry: Exchange, call: int) -> None:
-        self.entry = entry
-        self.call = call
-        self.secrets = serial.secrets_in(entry)
-        self.places: list[Place] = []
-        self.index = 0  # chunks of its answer that stand in records
-        self.size = 0  # bytes of its request that do
-        self.told = False  # so do the response headers
-
-
-class DurableSpool:
+class DurableSpool(Ledger):
     """A queue whose entries stand in files too.
+
+    On the side of the app a record is copied to where its place is ready, and nothing is waited for. What is large, and
+    what the app's own rules are to be asked about first, is written by the thread that looks after the files.
 
     Args:
         root: The folder that all processes share.
@@ -54,8 +40,10 @@ class DurableSpool:
         origin: Says which process this is.
         providers: Those that the app added.
         full: Whether the texts of spans are kept.
+        redactor: The app's rules, where it has any: no body and no text stands in a file before they were asked.
         wake: Called after each :meth:`put`, to tell the writer.
         segment: Bytes of one file.
+        thread: Whether a thread of its own looks after the files; else who calls :meth:`tend` does.
     """
 
     def __init__(
@@ -67,31 +55,33 @@ class DurableSpool:
         origin: Callable[[], Mapping[str, Any]] = dict,
         providers: Sequence[Any] = (),
         full: bool = True,
+        redactor: Redactor | None = None,
         wake: Callable[[], None] = lambda: None,
         segment: int = SEGMENT,
+        thread: bool = False,
     ) -> None:
-        self.root = root
-        self.wake = wake
-        self._given = (budget, cap, origin, providers, full, segment)
-        self._full = full
-        self._resolve = serial.resolver(tuple(providers))
-        self._journal = Journal(root, cap, segment, origin)
-        self._lock = threading.RLock()  # a finalizer may end one call in the middle of another
+        self._given = {
+            "root": root, "budget": budget, "cap": cap, "origin": origin, "providers": providers, "full": full,
+            "redactor": redactor, "segment": segment, "thread": thread,
+        }  # fmt: skip
+        lock = threading.RLock()  # a finalizer may end one call in the middle of another
+        self.keeper = Keeper(self.look_after) if thread else None
+        ring = self.keeper.ring if self.keeper is not None else nobody
+        journal = Journal(root, cap, segment, origin, lock, ring)
         # what is mapped, and what is being worked on, takes the other half
-        self._queue = Queue(budget // 2, self._journal.release)
+        queue = Queue(budget // 2, journal.release)
+        super().__init__(journal, queue, lock, revival.resolver(tuple(providers)), min(INLINE, segment // 4))
+        self.wake = wake
+        self.held_back = redactor is not None
+        self._full = full and redactor is None
         self._taken: list[Item] = []
-        self._open: dict[int, Open] = {}
-        self._roots: dict[str, tuple[int, Place]] = {}
         self._told: set[int] = set()
         self._inherited: dict[int, Exchange] = {}
         self._calls = count(1)
-        self._captured = self._stored = self._adopted = 0
-        self._damaged: Counter[str] = Counter()
-        self._estates: WeakSet[Estate] = WeakSet()
-        self._strange: set[str] = set()  # folders that are not ours to take
-        self._adopt_at = 0.0
+        self._stored = 0
         self._begun = False
         self._pid = os.getpid()
+        self._upkeep = Upkeep(self, redactor, full=full)
 
     # on the side of the app
 
@@ -99,112 +89,125 @@ class DurableSpool:
         """Note that a call has started: from here on it is not lost with the process."""
         if self._pid != os.getpid():
             self.reset_after_fork()
-        if not self._begun:  # the writer tells of calls that run for long, so it has to be up by now
-            self._begun = True
-            self.wake()
-        with self._lock:
-            state = self._open[id(entry)] = Open(entry, next(self._calls))
+        if not self._begun:
+            self._start()
+        with self.lock:
+            state = self.open[id(entry)] = Open(entry, next(self._calls))
             try:
-                place = self._journal.append(Kind.START, state.call, serial.start(entry, state.secrets))
+                place = self.journal.append(Kind.START, state.call, serial.start(entry))
                 if place is not None:
                     state.places.append(place)
-                    state.size = entry.request_size
             except Exception as error:  # noqa: BLE001 - hot path: a guard object would cost more than the work
                 report("spool start", error)
             trace = entry.trace
             if trace is not None and not trace.root_spooled:
                 trace.root_spooled = True
                 with safely("spool root"):
-                    self._begin_root(trace.open_root())
+                    root = trace.open_root()
+                    if root is not None:
+                        self._opened(root)
 
-    def _begin_root(self, root: Span | None) -> None:
-        """A trace whose process dies still has its root."""
-        if root is None:
-            return
+    def _start(self) -> None:
+        self._begun = True
+        if self.keeper is not None:
+            self.keeper.running()
+        self.wake()  # the writer tells of calls that run for long, so it has to be up by now
+
+    def opened(self, span: Span) -> None:
+        """A span whose process dies still comes back."""
+        if self._pid != os.getpid():
+            self.reset_after_fork()
+        if not self._begun:
+            self._start()
+        with self.lock:
+            self._opened(span)
+
+    def _opened(self, span: Span) -> None:
         call = next(self._calls)
-        place = self._journal.append(Kind.ROOT, call, serial.span(root, full=self._full))
+        place = self.journal.append(Kind.ROOT, call, serial.span(span, full=self._full))
         if place is None:
             return
-        if len(self._roots) >= MAX_ROOTS:
-            oldest = next(iter(self._roots))
-            self._journal.release([self._roots.pop(oldest)[1]])
-        self._roots[root.id] = call, place
+        if len(self.roots) >= MAX_ROOTS:
+            oldest = next(iter(self.roots))
+            self.journal.release([self.roots.pop(oldest)[1]])
+        self.roots[span.id] = call, place
 
     def progress(self, entry: Exchange) -> None:
         """More of an answer came in."""
-        with self._lock:
-            state = self._open.get(id(entry))
+        with self.lock:
+            state = self.open.get(id(entry))
             if state is not None:
-                self._progress(state)
-
-    def _progress(self, state: Open) -> None:
-        entry = state.entry
-        if not state.places or entry.response_truncated:
-            return
-        stop = min(len(entry.response_chunks), len(entry.chunk_clocks))
-        if stop and isinstance(entry.response_chunks[stop - 1], GROWING):
-            stop -= 1  # it still grows
-        if stop <= state.index and (state.told or entry.status is None):
-            return
-        place = self._journal.append(Kind.PART, state.call, serial.part(entry, state.secrets, state.index, stop))
-        if place is not None:
-            state.places.append(place)
-            state.index, state.told = max(stop, state.index), True
+                self.note(state)
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span."""
         if self._pid != os.getpid():
             self.reset_after_fork()
-        with self._lock:
+        if not self._begun:
+            self._start()
+        with self.lock:
             if isinstance(entry, Exchange):
                 if self._inherited.pop(id(entry), None) is not None:
                     return  # the process that made the call ends it too
-                places = self._end(entry)
+                item = self._end(entry)
             else:
-                places = self._span(entry)
-            item = Item(entry, weight(entry), places)
-            self._captured += 1
-            self._queue.add(item)
+                item = self._span(entry)
+            if item.late:
+                self.late.append(item)
+            self.captured += 1
+            self.queue.add(item)
+        if item.late and self.keeper is not None:
+            self.keeper.ring()
         self.wake()
 
-    def _end(self, entry: Exchange) -> list[Place]:
+    def _end(self, entry: Exchange) -> Item:
         self._told.discard(id(entry))
-        state = self._open.pop(id(entry), None) or Open(entry, next(self._calls))
-        started = bool(state.places) and state.size == entry.request_size
+        state = self.open.pop(id(entry), None) or Open(entry, next(self._calls))
+        size = weight(entry)
+        started = state.size == entry.request_size
         index = 0 if entry.response_truncated or not state.places else state.index
+        bodies = not self.held_back and size <= self.inline
+        item = Item(entry, size, state.places, state.call)
         place = None
         try:
-            place = self._journal.append(Kind.END, state.call, serial.end(entry, state.secrets, index, started=started))
+            payload = serial.end(
+                entry, state.known(), index, started=started, bodies=bodies, message=not self.held_back
+            )
+            place = self.journal.append(Kind.END, state.call, payload)
         except Exception as error:  # noqa: BLE001 - as above; what cannot be written waits in memory
             report("spool end", error)
-        if place is None:  # what stands in files is not the whole: then none of it counts
-            self._journal.release(state.places)
-            return []
-        return [*state.places, place]
+        if place is not None:
+            item.places.append(place)
+        item.recorded = place is not None
+        item.late = place is None or not bodies
+        return item
 
-    def _span(self, entry: Span) -> list[Place]:
-        call, *before = self._roots.pop(entry.id, None) or (next(self._calls),)
+    def _span(self, entry: Span) -> Item:
+        call, *before = self.roots.pop(entry.id, None) or (next(self._calls),)
+        item = Item(entry, weight(entry), before, call)
+        small = item.size <= self.inline
         place = None
         with safely("spool span"):
-            place = self._journal.append(Kind.SPAN, call, serial.span(entry, full=self._full))
-        if place is None:
-            self._journal.release(before)
-            return []
-        return [*before, place]
+            place = self.journal.append(Kind.SPAN, call, serial.span(entry, full=self._full and small))
+        if place is not None:
+            item.places.append(place)
+        item.recorded = place is not None
+        item.late = place is None or not small or (self.held_back and serial.has_texts(entry))
+        return item
 
     def refuse(self, reason: str) -> None:
         """Count something as captured and dropped for this *reason*."""
-        with self._lock:
-            self._captured += 1
-            self._queue.dropped[reason] += 1
+        with self.lock:
+            self.captured += 1
+            self.queue.dropped[reason] += 1
 
     # on the side of the writer
 
     def take(self, limit: int) -> Sequence[Entry]:
         """Up to *limit* entries, oldest first; the same again until :meth:`done` is called."""
         if not self._taken:
-            with self._lock:
-                self._taken = self._queue.take(limit, TAKE_BYTES)
+            with self.lock:
+                self._taken = self.queue.take(limit, TAKE_BYTES)
             for item in list(self._taken):
                 self._load(item)
         entries = [item.entry for item in self._taken if item.entry is not None]
@@ -216,182 +219,97 @@ class DurableSpool:
             return
         entry = None
         with safely("spool read"):
-            entry = self._read(item)
-        with self._lock:
+            entry = self.read(item)
+        with self.lock:
             if entry is None:
                 self._taken.remove(item)
-                self._queue.drop(item, "spool damaged")
+                self.queue.drop(item, "spool damaged")
             else:
-                self._queue.resize(item, entry=entry)
-
-    def _read(self, item: Item) -> Entry | None:
-        frames = [frame for segment, at in item.places if (frame := segment.read(at)) is not None]
-        by_kind = {frame.kind: frame.payload for frame in frames}
-        origin = item.origin if item.adopted else None
-        if Kind.SPAN in by_kind:
-            return serial.span_of(by_kind[Kind.SPAN], origin)
-        if Kind.ROOT in by_kind:
-            return serial.root_of(by_kind[Kind.ROOT], origin)
-        return serial.exchange_of([(frame.kind, frame.payload) for frame in frames], self._resolve, origin)
+                self.queue.resize(item, entry=entry)
 
     def done(self, stored: int, dropped: dict[str, int]) -> None:
         """The entries last taken are dealt with."""
-        with self._lock:
+        with self.lock:
             taken, self._taken = self._taken, []
+            places = [place for item in taken for place in item.places]
             for item in taken:
-                self._queue.forget(item)
+                self.queue.forget(item)
             self._stored += stored
-            self._queue.dropped.update(dropped)
-        for item in taken:  # one after the other: the app's side never waits for all of them
-            with self._lock:
-                self._journal.release(item.places)
+            self.queue.dropped.update(dropped)
+        self.journal.release(places)
 
     def running(self, older_than_ns: int) -> Sequence[Exchange]:
         """Calls under way for longer than that, each given once."""
         limit = time.monotonic_ns() - older_than_ns
         found = []
-        for key, state in list(self._open.items()):
+        for key, state in list(self.open.items()):
             if state.entry.clock_ns <= limit and key not in self._told:
                 self._told.add(key)
                 found.append(state.entry)
         return found
 
-    def empty(self) -> bool:
-        """Whether nothing waits."""
-        return not self._queue.spooled
-
     def counters(self) -> Counters:
         """Exact numbers, at this moment."""
-        with self._lock:
-            oldest = self._taken[0] if self._taken else self._queue.oldest()
+        with self.lock:
+            oldest = self._taken[0] if self._taken else self.queue.oldest()
             return Counters(
-                captured=self._captured,
+                captured=self.captured,
                 stored=self._stored,
-                spooled=self._queue.spooled,
-                dropped=dict(self._queue.dropped),
-                bodies_dropped=self._queue.bodies_dropped,
-                spooled_bytes=self._queue.bytes,
-                open=len(self._open),
-                adopted=self._adopted,
-                damaged=dict(self._damaged),
-                durable=self._journal.working,
+                spooled=self.queue.spooled,
+                dropped=dict(self.queue.dropped),
+                bodies_dropped=self.queue.bodies_dropped,
+                spooled_bytes=self.queue.bytes,
+                open=len(self.open),
+                adopted=self.adopted,
+                damaged=dict(self.damaged),
+                durable=self.journal.working,
+                trouble=self.journal.obstacle,
                 oldest_clock_ns=oldest.clock_ns if oldest is not None else None,
             )
 
+    # of the files
+
     def tend(self) -> None:
-        """Prepare files, note what streams slowly, make room, and take over what dead processes left."""
-        with safely("spool files"):
-            self._journal.prepare(self._lock)
-        with safely("spool parts"):
-            self._note_open()
-        with safely("spool room"):
-            self._make_room()
-        if time.monotonic() >= self._adopt_at:
-            with safely("spool adoption"):
-                self._adopt()
-            self._adopt_at = time.monotonic() + ADOPT_SECONDS
+        """Have the files looked after: by the thread for that, which is started, or else right now."""
+        if self.keeper is None or not self.keeper.running():
+            self.look_after()
 
-    def _note_open(self) -> None:
-        """What streamed last, also where no further chunk comes; long calls leave files that are otherwise empty."""
-        for key, state in list(self._open.items()):
-            with self._lock:
-                if self._open.get(key) is state:
-                    self._progress(state)
-                    if self._pins(state.places):
-                        state.places = self._journal.move(state.places) or state.places
-        for span_id, (call, place) in list(self._roots.items()):
-            with self._lock:
-                if span_id in self._roots and self._pins([place]):
-                    moved = self._journal.move([place])
-                    self._roots[span_id] = call, (moved or [place])[0]
+    @property
+    def adopt_at(self) -> float:
+        """When it is looked again for what dead processes left; 0 before the first time."""
+        return self._upkeep.adopt_at
 
-    def _pins(self, places: Sequence[Place]) -> bool:
-        """Whether only what is under way keeps the file where it stands from being used again."""
-        oldest = self._journal.oldest
-        if oldest is None or oldest.live > 2 * (len(self._open) + len(self._roots)):
-            return False
-        return any(segment is oldest for segment, _ in places)
-
-    def _make_room(self) -> None:
-        """The files are near their cap: the oldest calls give up their bodies, then the oldest calls go."""
-        until = time.monotonic() + ROOM_SECONDS
-        while time.monotonic() < until:
-            with self._lock:
-                if not self._journal.pressed():
-                    return
-                item = self._queue.fattest()
-                if item is None:
-                    self._queue.drop_oldest()
-            if item is not None:
-                self._thin(item)
-            time.sleep(0.0002)  # who waits for the lock gets it
-
-    def _thin(self, item: Item) -> None:
-        entry = item.entry or self._read(item)
-        bare = without_bodies(entry) if entry is not None else None
-        if bare is None:
-            return
-        if isinstance(bare, Exchange):
-            kind, payload = Kind.END, serial.end(bare, serial.secrets_in(bare), 0, started=False)
-        else:
-            kind, payload = Kind.SPAN, serial.span(bare, full=self._full)
-        with self._lock:
-            if item.state != WAITING:
-                return
-            # under a new number: the old one is dealt with
-            place = self._journal.append(kind, next(self._calls), payload, anew=True)
-            if place is None:
-                self._queue.drop(item)
-                return
-            self._queue.bodies_dropped += 1
-            before, item.places = item.places, [place]
-            self._queue.resize(item, entry=None, size=weight(bare))
-            self._journal.release(before)
-
-    def _adopt(self) -> None:
-        for estate in estates(self.root, self._journal.folder, self._strange):
-            self._estates.add(estate)
-            try:
-                found = estate.open()
-            except OSError as error:
-                self._strange.add(estate.folder)
-                report("spool adoption", error)
-                estate.close()
-                continue
-            self._take_over(estate, found)
-
-    def _take_over(self, estate: Estate, found: Sequence[Left]) -> None:
-        for left in found:
-            item = Item(None, left.size + 2_000, left.places)
-            item.adopted, item.origin = True, left.origin
-            with self._lock:
-                self._captured += 1
-                self._adopted += 1
-                self._queue.add(item)
-        with self._lock:
-            self._damaged.update(estate.damaged)
-            if estate.foreign:
-                self._strange.add(estate.folder)
-            estate.settle()
+    def look_after(self) -> float:
+        """One look at the files; the seconds until the next one."""
+        self._upkeep.look()
+        return self._upkeep.pause()
 
     def close(self) -> None:
         """Delete this process's files where nothing waits in them; the next call makes new ones."""
-        with self._lock, safely("spool close"):
-            if self.empty() and not self._open and not self._roots:
-                self._journal.remove()
+        self._begun = False
+        if self.keeper is not None:
+            self.keeper.stop()
+        with safely("spool close"):
+            self._upkeep.close()
+        with self.lock, safely("spool close"):
+            if self.empty() and not self.open and not self.roots:
+                self.journal.remove()
 
     def forsake(self) -> None:
         """Close every file and delete none, as the end of the process would."""
-        self._journal.forsake()
-        for estate in list(self._estates):
-            estate.forsake()
+        if self.keeper is not None:
+            self.keeper.stop()
+        self.journal.forsake()
+        self._upkeep.forsake()
 
     def reset_after_fork(self) -> None:
         """A forked child opens files of its own: what waits, and what is under way, belongs to the parent."""
-        inherited = {**self._inherited, **{key: state.entry for key, state in self._open.items()}}
+        inherited = {**self._inherited, **{key: state.entry for key, state in self.open.items()}}
+        wake, self.keeper = self.wake, None  # the thread stayed behind
         self.forsake()
-        budget, cap, origin, providers, full, segment = self._given
-        self.__init__(  # type: ignore[misc]
-            self.root, budget, cap, origin=origin, providers=providers, full=full, wake=self.wake, segment=segment
-        )
+        self.__init__(wake=wake, **self._given)  # type: ignore[misc]
         self._inherited = inherited
+
+
+def nobody() -> None:
+    """Whom to ring for where there is no thread."""

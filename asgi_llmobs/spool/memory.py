@@ -5,7 +5,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from asgi_llmobs.records import Exchange
+from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.spool.base import Counters, Entry, weight, without_bodies
 
 __all__ = ["MemorySpool"]
@@ -48,6 +48,9 @@ class MemorySpool:
 
     def progress(self, entry: Exchange) -> None:
         """More of an answer came in: the call itself has it."""
+
+    def opened(self, span: Span) -> None:
+        """Nothing outlives the process: what is complete will do."""
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span."""

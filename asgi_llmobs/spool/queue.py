@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from asgi_llmobs.records import Exchange
 from asgi_llmobs.spool.base import Entry, weight, without_bodies
 from asgi_llmobs.spool.segment import Place
 
@@ -17,14 +18,19 @@ WAITING, TAKEN, GONE = range(3)
 class Item:
     """Something that waits: as an object, as records, mostly both."""
 
-    __slots__ = ("adopted", "clock_ns", "entry", "held", "origin", "places", "size", "state")
+    __slots__ = (
+        "adopted", "call", "clock_ns", "entry", "held", "late", "origin", "places", "recorded", "size", "state",
+    )  # fmt: skip
 
-    def __init__(self, entry: Entry | None, size: int, places: list[Place]) -> None:
+    def __init__(self, entry: Entry | None, size: int, places: list[Place], call: int = 0) -> None:
         self.clock_ns = time.monotonic_ns()
         self.entry = entry
         self.size = size
         self.held = size if entry is not None else 0  # bytes of memory
         self.places = places
+        self.call = call  # its number in the records
+        self.recorded = bool(places)  # it is there without the object, too
+        self.late = False  # what is in the object and not yet in the records is still to be written
         self.state = WAITING
         self.adopted = False
         self.origin: Mapping[str, Any] | None = None
@@ -49,7 +55,7 @@ class Queue:
 
     def add(self, item: Item) -> None:
         """The newest one."""
-        if item.places and item.held and self.memory + item.held > self.budget:
+        if item.recorded and not item.late and item.held and self.memory + item.held > self.budget:
             item.entry, item.held = None, 0
         self._waiting.append(item)
         self._fat.append(item)
@@ -59,18 +65,20 @@ class Queue:
             self.memory += item.held
             self._held.append(item)
         if self.memory > self.budget:
-            self._relieve()
+            self.relieve()
         while self.spooled > MAX_ENTRIES and self._waiting:
             self.drop_oldest()
 
-    def _relieve(self) -> None:
-        """No file takes what comes: objects that stand in files go, then bodies, then the oldest calls."""
+    def relieve(self) -> None:
+        """There is too much in memory: objects that stand in files go, then bodies, then the oldest calls."""
         bare: deque[Item] = deque()
         while self.memory > self.budget and self._held:
             item = self._held.popleft()
             if item.state != WAITING or not item.held:
                 continue
-            if item.places:
+            if item.recorded:
+                self.bodies_dropped += item.late and has_bodies(item.entry)
+                item.late = False
                 self.resize(item, entry=None)
             else:
                 self._shed(item)
@@ -78,8 +86,12 @@ class Queue:
         self._held.extendleft(reversed(bare))
         while self.memory > self.budget and self._held:
             item = self._held.popleft()
-            if item.state == WAITING and not item.places:
+            if item.state == WAITING and not item.recorded:
                 self.drop(item)
+
+    def every(self) -> list[Item]:
+        """All that wait, but for those that are taken."""
+        return [item for item in self._waiting if item.state == WAITING]
 
     def _shed(self, item: Item) -> None:
         """Give up the bodies of one that is held in memory only."""
@@ -143,3 +155,9 @@ class Queue:
             if item.state == WAITING and item.places:
                 return item
         return None
+
+
+def has_bodies(entry: Entry | None) -> bool:
+    if isinstance(entry, Exchange):
+        return bool(entry.request_chunks or entry.response_chunks)
+    return entry is not None and bool(entry.input or entry.output)

@@ -1,18 +1,19 @@
 """One file of a spool: mapped into memory while it is written to, read with ordinary reads."""
 
+import errno
 import mmap
 import os
 import secrets
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from asgi_llmobs.spool.frames import HEAD, STATE, Frame, frame_size, head, read_frame
+from asgi_llmobs.spool.frames import HEAD, STATE, Frame, head, read_frame
 
-__all__ = ["DONE", "MOVED", "SUFFIX", "VERSION", "Owner", "Place", "Segment", "Unreadable"]
+__all__ = ["DONE", "MOVED", "SUFFIX", "VERSION", "Place", "Segment", "Unreadable"]
 
 SUFFIX = ".seg"
 VERSION = 1
@@ -21,7 +22,6 @@ FIXED = struct.Struct("<8sHHII")  # magic, version, bytes of origin, salt, check
 HEADER = 1_024
 DONE, MOVED = b"\xd5", b"\x2e"  # far apart: no flipped bit makes one of them
 STEP = 256 * 1024
-POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14; MAP_POPULATE maps for reading, which makes writing slower
 ZEROS = bytes(STEP)
 
 
@@ -29,100 +29,147 @@ class Unreadable(Exception):
     """A file that is no segment which this version reads; the text is the reason that it is counted under."""
 
 
-class Owner(Protocol):
-    """Whom a segment belongs to."""
-
-    def emptied(self, segment: "Segment") -> None:
-        """Nothing that waits is in *segment* any more."""
-
-
 class Segment:
-    """A file of records, appended to through a mapping. Every method but :meth:`read` is called under a lock.
+    """A file of records, appended to through a mapping.
+
+    Only that part of it is written to whose pages stand ready, so that who appends waits for no disk. Who appends holds
+    the spool's lock; the rest is done by the one thread that looks after files.
 
     Args:
         path: Where it is.
         descriptor: Of the open file, which belongs to the segment from now on.
         size: Bytes of the file.
         salt: Of its checksums.
-        owner: Told when it is empty.
     """
 
-    __slots__ = ("_map", "descriptor", "live", "owner", "path", "salt", "size", "used")
+    __slots__ = ("_map", "_view", "descriptor", "limit", "live", "path", "salt", "size", "synced", "used")
 
-    def __init__(self, path: str, descriptor: int, size: int, salt: int, owner: Owner) -> None:
+    def __init__(self, path: str, descriptor: int, size: int, salt: int) -> None:
         self.path = path
         self.descriptor = descriptor
         self.size = size
         self.salt = salt
-        self.owner = owner
-        self.used = HEADER
+        self.used = self.synced = HEADER
+        self.limit = 0  # pages stand ready up to here
         self.live = 0  # records that something still waits in
         self._map: mmap.mmap | None = None
+        self._view: memoryview | None = None
 
     @classmethod
-    def make(cls, path: str, size: int, origin: Mapping[str, Any], owner: Owner, *, touch: bool) -> "Segment":
+    def make(cls, path: str, size: int, origin: Mapping[str, Any]) -> "Segment":
         """A new file that nobody else opens, its space taken, mapped.
 
         Args:
             path: Where; nothing may be there.
             size: Bytes.
             origin: Which process writes it.
-            owner: Told when it is empty.
-            touch: Write all of it once, so that no later write has to wait for a page: not on the side of the app.
 
         Raises:
             OSError: It cannot be made, or the disk is full.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         descriptor = os.open(path, flags, 0o600)
+        segment: Segment | None = None
         try:
             # a mapped page without space on the disk would kill the process when it is written
-            if touch or not hasattr(os, "posix_fallocate"):
-                blank(descriptor, 0, size)
-            else:
+            if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(descriptor, 0, size)
-            segment = cls(path, descriptor, size, secrets.randbits(32), owner)
+            else:
+                blank(descriptor, 0, size)
+            segment = cls(path, descriptor, size, secrets.randbits(32))
             os.pwrite(descriptor, header(origin, segment.salt), 0)
-            segment.attach(touch=touch)
+            segment.ready()
         except BaseException:
-            os.close(descriptor)
-            os.unlink(path)
+            if segment is not None:
+                segment.close(remove=True)
+            else:
+                os.close(descriptor)
+                os.unlink(path)
             raise
         return segment
 
-    def attach(self, *, touch: bool = True) -> None:
-        """Map it, to be written to; *touch* makes its pages writable at once."""
-        self._map = mmap.mmap(self.descriptor, self.size)
-        for at in range(0, self.size if touch else 0, STEP):
-            try:
-                self._map.madvise(POPULATE_WRITE, at, min(STEP, self.size - at))
-            except (OSError, AttributeError):  # an older kernel: each page waits for its first write
-                break
+    def ready(self) -> None:
+        """Let the rest of it be written to: its pages are there, and as if written already.
 
-    def detach(self) -> None:
-        """Nothing more is appended: the memory is given back, what waits in it can still be read."""
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        Nobody appends to it in the meantime.
 
-    def append(self, kind: int, call: int, sequence: int, payload: bytes) -> int | None:
-        """Write a record; where it begins, ``None`` where it does not fit. It is whole, or it is none."""
-        mapped, size, at = self._map, frame_size(len(payload)), self.used
-        if mapped is None or at + size > self.size:
-            return None
+        Raises:
+            OSError: The disk is full, or somebody cut the file short.
+        """
+        if self._view is None:
+            self._map = mmap.mmap(self.descriptor, self.size)
+            self._view = memoryview(self._map)
+        fill(self._view, self.used, self.size)
+        self.limit = self.size
+
+    def fits(self, size: int) -> bool:
+        """Whether *size* bytes can be appended at once."""
+        return self._view is not None and self.used + size <= self.limit
+
+    def intact(self) -> bool:
+        """Whether the file has its length: writing beyond its end would kill the process."""
+        return os.lseek(self.descriptor, 0, os.SEEK_END) >= self.size
+
+    def reserve(self, size: int) -> int:
+        """Take so many bytes, of which :meth:`fits` was true; where they begin."""
         # taken before it is written: a finalizer may append another one in the meantime
+        at = self.used
         self.used = at + size
         self.live += 1
-        mapped[at : at + HEAD + len(payload)] = head(kind, call, sequence, payload, self.salt) + payload
+        return at
+
+    def fill(self, at: int, kind: int, call: int, sequence: int, payload: bytes) -> None:
+        """Write a record where room was taken for it. It is whole, or it is none."""
+        view = self._view
+        assert view is not None
+        first = head(kind, call, sequence, payload, self.salt)
+        begin = at + HEAD
+        for start in range(0, len(payload), STEP):  # in steps: nobody waits for a large one
+            view[begin + start : begin + min(start + STEP, len(payload))] = payload[start : start + STEP]
+        view[at:begin] = first
+
+    def append(self, kind: int, call: int, sequence: int, payload: bytes) -> int | None:
+        """Write a record; where it begins, ``None`` where it does not fit. It is whole, or it is none.
+
+        Raises:
+            OSError: Somebody cut the file short.
+        """
+        view, size, at = self._view, (HEAD + len(payload) + 7) & -8, self.used
+        if view is None or at + size > self.limit:
+            return None
+        if os.lseek(self.descriptor, 0, 2) < self.size:
+            self.limit = 0
+            raise OSError(errno.EIO, "the file was cut short by somebody")
+        self.used = at + size  # before it is written: a finalizer may append another one in the meantime
+        self.live += 1
+        view[at : at + HEAD + len(payload)] = head(kind, call, sequence, payload, self.salt) + payload
         return at
 
     def mark(self, at: int, state: bytes = DONE) -> None:
-        """Nothing waits in the record that begins there any more."""
-        self.live -= 1
-        if self._map is not None:
-            self._map[at + STATE : at + STATE + 1] = state
-        else:
-            os.pwrite(self.descriptor, state, at + STATE)
+        """Nothing waits in the record that begins there any more.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if not self.intact():
+            return
+        view = self._view
+        if view is not None and at < self.limit:
+            try:
+                view[at + STATE : at + STATE + 1] = state
+                return
+            except ValueError:  # let go of in this very moment
+                pass
+        os.pwrite(self.descriptor, state, at + STATE)
+
+    def detach(self) -> None:
+        """Nothing more is appended: the memory is given back, what waits in it can still be read."""
+        self.limit = 0
+        view, self._view, mapped, self._map = self._view, None, self._map, None
+        if view is not None:
+            view.release()
+        if mapped is not None:
+            mapped.close()
 
     def read(self, at: int) -> Frame | None:
         """The record that begins there, ``None`` where it is damaged. From any thread."""
@@ -133,19 +180,30 @@ class Segment:
                 data += os.pread(self.descriptor, wanted - len(data), at + len(data))
         return read_frame(data, 0, self.salt, at)
 
+    def sync(self) -> bool:
+        """Bring to the disk what was appended since the last time; whether there was anything.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        used = self.used
+        if used == self.synced:
+            return False
+        getattr(os, "fdatasync", os.fsync)(self.descriptor)
+        self.synced = used
+        return True
+
     def rewind(self) -> None:
-        """All of it is done with: no byte of it stays, and it is written from the beginning again."""
-        if self._map is not None:
-            self._map[HEADER : self.used] = bytes(self.used - HEADER)
+        """All of it is done with: no byte of it stays, and it is written from the beginning again.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self._view is not None:
+            fill(self._view, HEADER, self.used)
         else:
             blank(self.descriptor, HEADER, self.used)
-            self.attach()
-        self.used = HEADER
-
-    def wipe(self) -> None:
-        """As :meth:`rewind`, for a large one that nobody appends to."""
-        self.detach()
-        self.rewind()
+        self.used = self.synced = HEADER
 
     def close(self, *, remove: bool) -> None:
         """Let go of it, and of the file where *remove* says so."""
@@ -157,11 +215,26 @@ class Segment:
             os.unlink(self.path)
 
 
+def fill(view: memoryview, begin: int, end: int) -> None:
+    """Write zeros.
+
+    The kernel does it: a page that cannot be had is an error then and not a signal, and no other thread waits for it.
+    """
+    source = os.open("/dev/zero", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        for at in range(begin, end, STEP):
+            with view[at : min(at + STEP, end)] as piece:
+                if os.readv(source, [piece]) != len(piece):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(source)
+
+
 def blank(descriptor: int, begin: int, end: int) -> None:
     for at in range(begin, end, STEP):
         piece = min(STEP, end - at)
         if os.pwrite(descriptor, ZEROS if piece == STEP else bytes(piece), at) != piece:
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def header(origin: Mapping[str, Any], salt: int) -> bytes:

@@ -29,7 +29,7 @@ def adopt(url: str, folder: str) -> Any:
     engine.start()
     spool: Any = engine.spool
     until = time.monotonic() + 20
-    while spool._adopt_at == 0 and time.monotonic() < until:
+    while spool.adopt_at == 0 and time.monotonic() < until:
         time.sleep(0.01)
     assert engine.flush(20)
     stats = engine.stats()

@@ -41,7 +41,7 @@ def adopt(database: Path) -> Any:
     engine.start()
     until = time.monotonic() + 10
     spool: Any = engine.spool
-    while spool._adopt_at == 0 and time.monotonic() < until:
+    while spool.adopt_at == 0 and time.monotonic() < until:
         time.sleep(0.02)
     assert engine.flush(20)
     stats = engine.stats()

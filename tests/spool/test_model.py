@@ -44,6 +44,7 @@ class Model(RuleBasedStateMachine):
     def begin(self, size: int) -> None:
         entry = call(b"q" * size)
         self.spool.begin(entry)
+        self.spool.tend()
         self.opened[entry.id] = entry, b""
 
     @precondition(lambda self: self.opened)
@@ -51,9 +52,10 @@ class Model(RuleBasedStateMachine):
     def chunk(self, size: int, note: bool, pick: int) -> None:
         id = sorted(self.opened)[pick % len(self.opened)]
         entry, noted = self.opened[id]
-        stream(entry, b"c" * (size + 1))
+        stream(entry, b"c" * size + b"\n")
         if note:
             self.spool.progress(entry)
+            self.spool.tend()
             noted = b"".join(entry.response_chunks)
         self.opened[id] = entry, noted
 
@@ -63,18 +65,21 @@ class Model(RuleBasedStateMachine):
         id = sorted(self.opened)[pick % len(self.opened)]
         entry, _ = self.opened.pop(id)
         self.spool.put(finish(entry, b"e" * size))
+        self.spool.tend()  # or a file may be full, and no other one ready
         self.finished[id] = b"".join(entry.response_chunks)
 
     @rule(size=SIZES)
     def finish_at_once(self, size: int) -> None:
         entry = finish(call(), b"f" * size)
         self.spool.put(entry)
+        self.spool.tend()
         self.finished[entry.id] = b"".join(entry.response_chunks)
 
     @rule()
     def put_span(self) -> None:
         entry = span(input="x" * 100)
         self.spool.put(entry)
+        self.spool.tend()
         self.finished[entry.id] = b""
 
     @rule(limit=st.integers(1, 20))
@@ -137,9 +142,9 @@ class Model(RuleBasedStateMachine):
 
     def dead_file(self, pick: int) -> Path | None:
         """A file of no living process, some of which may be wiped or empty."""
-        own = self.spool._journal.folder
+        own = self.spool.journal.folder
         folder = Path(self.folder.name, "data", "spool")
-        known = {estate.folder for estate in self.spool._estates}
+        known = {estate.folder for estate in self.spool._upkeep._estates}
         found = [path for path in sorted(folder.rglob("*.seg")) if str(path.parent) not in {own, *known}]
         return found[pick % len(found)] if found else None
 
@@ -169,12 +174,12 @@ class Model(RuleBasedStateMachine):
         counters = self.spool.counters()
         assert counters.captured == counters.stored + counters.spooled + sum(counters.dropped.values())
         assert counters.open == len(self.opened)
-        assert self.spool._queue.memory >= 0 and self.spool._queue.bytes >= 0
+        assert self.spool.queue.memory >= 0 and self.spool.queue.bytes >= 0
 
     def teardown(self) -> None:
         """In the end everything has come out, but for what was damaged."""
         self.done()
-        self.spool._adopt_at = 0.0
+        self.spool._upkeep.adopt_at = 0.0
         self.spool.tend()
         while True:
             self.take(20)

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from asgi_llmobs.capture.annotations import Annotations
 from asgi_llmobs.records import Exchange, Outcome, columns
-from asgi_llmobs.spool import serial
+from asgi_llmobs.spool import revival, serial
 from asgi_llmobs.spool.frames import Kind
 from tests.spool.calls import TOKEN, call, finish, span, stream
 
-RESOLVE = serial.resolver(())
+RESOLVE = revival.resolver(())
 NOT_KEPT = {"trace", "request_headers", "response_headers", "origin"}
 
 
 def through(exchange: Exchange) -> Exchange:
     """The call as it comes back from one record of its end."""
     payload = serial.end(exchange, serial.secrets_in(exchange), 0, started=False)
-    return serial.exchange_of([(Kind.END, payload)], RESOLVE)
+    return revival.exchange_of([(Kind.END, payload)], RESOLVE)
 
 
 def test_a_call_comes_back_as_it_was() -> None:
@@ -71,7 +71,7 @@ def test_a34_no_credential_enters() -> None:
     before.error_type, before.error_message = "E", f"{TOKEN} refused"
 
     secrets = serial.secrets_in(before)
-    whole = serial.start(before, secrets) + serial.part(before, secrets, 0, 2)
+    whole = serial.begun(before, secrets) + serial.part(before, secrets, 0, 2)
     whole += serial.end(before, secrets, 0, started=False)
 
     for word in (secret, b"query-secret", b"pass-word", b"secret=1"):
@@ -85,7 +85,7 @@ def test_omitted_bodies_never_enter() -> None:
     before.error_type, before.error_message = "E", "got-words"
     secrets = serial.secrets_in(before)
 
-    whole = serial.start(before, secrets) + serial.part(before, secrets, 0, 1)
+    whole = serial.begun(before, secrets) + serial.part(before, secrets, 0, 1)
     whole += serial.end(before, secrets, 0, started=False)
 
     assert b"words" not in whole
@@ -97,21 +97,21 @@ def test_a_call_of_start_parts_and_end() -> None:
     """Each chunk is written once and comes back once."""
     exchange = call(b"sent")
     secrets = serial.secrets_in(exchange)
-    records: list[tuple[int, bytes]] = [(Kind.START, serial.start(exchange, secrets))]
+    records: list[tuple[int, bytes]] = [(Kind.START, serial.begun(exchange, secrets))]
     stream(exchange, b"a", b"b")
     records.append((Kind.PART, serial.part(exchange, secrets, 0, 2)))
     finish(exchange, b"c")
     records.append((Kind.END, serial.end(exchange, secrets, 2, started=True)))
 
-    after = serial.exchange_of(records, RESOLVE)
+    after = revival.exchange_of(records, RESOLVE)
 
     assert (after.request_chunks, after.response_chunks, after.outcome) == ([b"sent"], [b"a", b"b", b"c"], "ok")
     assert after.chunk_clocks == exchange.chunk_clocks
     # the part is damaged: the gap is told
-    gap = serial.exchange_of([records[0], records[2]], RESOLVE)
+    gap = revival.exchange_of([records[0], records[2]], RESOLVE)
     assert (gap.response_chunks, gap.response_truncated) == ([b"c"], True)
     # the start is damaged: the request is
-    cut = serial.exchange_of(records[1:], RESOLVE)
+    cut = revival.exchange_of(records[1:], RESOLVE)
     assert (cut.request_chunks, cut.request_truncated, cut.response_chunks) == ([], True, [b"a", b"b", b"c"])
 
 
@@ -119,10 +119,10 @@ def test_without_its_end_it_was_interrupted() -> None:
     """It lasted until the last chunk, and keeps what had streamed."""
     exchange = call()
     secrets = serial.secrets_in(exchange)
-    begun = serial.start(exchange, secrets)
+    begun = serial.begun(exchange, secrets)
     stream(exchange, b"hel", b"lo")
 
-    after = serial.exchange_of([(Kind.START, begun), (Kind.PART, serial.part(exchange, secrets, 0, 2))], RESOLVE)
+    after = revival.exchange_of([(Kind.START, begun), (Kind.PART, serial.part(exchange, secrets, 0, 2))], RESOLVE)
 
     assert (after.outcome, after.response_chunks, after.eof) == (Outcome.INTERRUPTED, [b"hel", b"lo"], False)
     assert (after.end_clock_ns, after.status, after.chunks) == (exchange.chunk_clocks[-1], 200, 2)
@@ -133,11 +133,11 @@ def test_a_start_written_again_stands_for_what_was_before() -> None:
     """A call that was moved has its parts once."""
     exchange = call()
     secrets = serial.secrets_in(exchange)
-    begun = (Kind.START, serial.start(exchange, secrets))
+    begun = (Kind.START, serial.begun(exchange, secrets))
     stream(exchange, b"a")
     piece = (Kind.PART, serial.part(exchange, secrets, 0, 1))
 
-    assert serial.exchange_of([begun, piece, begun, piece], RESOLVE).response_chunks == [b"a"]
+    assert revival.exchange_of([begun, piece, begun, piece], RESOLVE).response_chunks == [b"a"]
 
 
 def test_a_span_comes_back() -> None:
@@ -145,9 +145,9 @@ def test_a_span_comes_back() -> None:
     before = span(input="in", output="out", attributes={"a": [1, {"b": None}]}, properties={"x": "y"}, status=200)
     payload = serial.span(before, full=True)
 
-    assert serial.span_of(payload, None) == before
-    assert serial.root_of(payload, {"pid": 7}) == replace(before, outcome="interrupted", pid=7)
-    bare = serial.span_of(serial.span(before, full=False), None)
+    assert revival.span_of(payload, None) == before
+    assert revival.root_of(payload, {"pid": 7}) == replace(before, outcome="interrupted", pid=7)
+    bare = revival.span_of(serial.span(before, full=False), None)
     assert (bare.input, bare.output, bare.status) == (None, None, 200)
 
 
@@ -163,4 +163,4 @@ def test_an_unknown_dialect_is_read_as_plain_json() -> None:
 def test_garbage_is_refused(payload: bytes) -> None:
     """What is no record of ours raises, and is counted above."""
     with pytest.raises((ValueError, Exception)):
-        serial.exchange_of([(Kind.END, payload)], RESOLVE)
+        revival.exchange_of([(Kind.END, payload)], RESOLVE)
