@@ -86,7 +86,7 @@ def distinct(content: bytes) -> bytes:
     The events of a stream mostly differ from each other in one string. Of such lines only that is given again, between
     quotation marks, so that nothing that stood in one string is cut or joined.
     """
-    lines = content.split(b"\n")
+    lines = [line for line in content.split(b"\n") if line]
     if len(lines) < MANY_LINES:
         return content
     found = []
@@ -95,8 +95,6 @@ def distinct(content: bytes) -> bytes:
     for line in lines:
         if start and line[:start] == head and line[stop:] == tail and len(line) >= start - stop:
             found.append(line[start - 1 : stop + 1 or None])
-            continue
-        if not line:
             continue
         found.append(line)
         if before and tries < TRIES:

@@ -159,6 +159,8 @@ class Pricer:
         return Cost(reason=found.reason)
 
     def _own(self, reading: Reading, day: date) -> Rates | None:
+        if not self._overrides:
+            return None
         models = [model.lower() for model in (reading.request_model, reading.response_model) if model]
         for override in self._overrides:
             if override.since > day or override.provider not in (None, reading.provider):

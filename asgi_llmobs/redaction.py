@@ -185,7 +185,7 @@ def secrets_of(headers: Iterable[tuple[bytes, bytes]], url: str) -> tuple[bytes,
     found: list[bytes] = []
     for name, value in headers:
         if name.lower() in SECRET_HEADERS:
-            found += value, *re.split(rb"[ ;]+", value)  # the token without its scheme, each cookie
+            found += value, *value.replace(b";", b" ").split(b" ")  # the token without its scheme, each cookie
     found += url_secrets(url)
     if not found:
         return ()

@@ -91,9 +91,8 @@ def since(clock: int | None, base: int) -> int | None:
 
 def chunk_times(clocks: Sequence[int], ends: Sequence[int], base: int) -> tuple[tuple[int, int], ...]:
     """At most a few hundred points of how the stream grew."""
-    points = list(zip(clocks, ends, strict=False))
-    step = max(1, math.ceil(len(points) / MAX_CHUNK_TIMES))
-    return tuple((clock - base, end) for clock, end in points[::step])
+    step = max(1, math.ceil(min(len(clocks), len(ends)) / MAX_CHUNK_TIMES))
+    return tuple([(clock - base, end) for clock, end in zip(clocks[::step], ends[::step], strict=False)])
 
 
 def without_answer(reading: Reading) -> Reading:

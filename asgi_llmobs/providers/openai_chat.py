@@ -109,7 +109,8 @@ class Choice:
     def reasoning(self, piece: dict[str, Any], end: int) -> None:
         """Reasoning, which some services repeat under several names."""
         for name in REASONING_FIELDS:
-            text = text_of(piece.get(name))
+            given = piece.get(name)
+            text = text_of(given) if given else ""
             if text:
                 self.draft.write("reasoning", text, end)
                 return

@@ -134,8 +134,10 @@ def chunks_at_once(body: bytes, pieces: Pieces | None = None) -> list[Chunk] | N
     names = lines[::3] if step == 3 else [NAME] * len(events)
     if len(lines) != step * len(events) or any(blank) or not all(name.startswith(NAME) for name in names):
         return None
-    before = [len(name) + 1 for name in names] if step == 3 else [0] * len(names)
-    ends = list(accumulate([size + len(event) + 2 for size, event in zip(before, events, strict=True)]))
+    sizes = list(accumulate(map(len, lines)))
+    ends = [
+        size + place for size, place in zip(sizes[step - 1 :: step], range(step, len(lines) + 1, step), strict=True)
+    ]
     done = events[-1] == DATA + b"[DONE]"
     if done:
         events.pop()
