@@ -23,10 +23,14 @@ class Since(threading.local):
 _since = Since()
 
 
-def give_way() -> None:
-    """Let the app's threads run if this one has for some tenths of a millisecond. For loops in threads of our own."""
+def give_way(pause: float = PAUSE_SECONDS) -> None:
+    """Let the app's threads run if this one has for some tenths of a millisecond. For loops in threads of our own.
+
+    Args:
+        pause: Seconds.
+    """
     if time.perf_counter_ns() - _since.ns > SLICE_NS:
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause)
         _since.ns = time.perf_counter_ns()
 
 

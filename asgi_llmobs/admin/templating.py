@@ -1,7 +1,8 @@
 """The templates: one Jinja environment that escapes everything, made when the first page is shown."""
 
 import functools
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,14 +10,28 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from asgi_llmobs.admin.assets import asset_names, templates_directory
 from asgi_llmobs.admin.formats import FILTERS
+from asgi_llmobs.pace import give_way
 
 __all__ = ["render"]
+
+EVERYWHERE = ("duration", "short", "when")  # filters that every row of every page has
+ROOM_SECONDS = 0.0002
+_turn = threading.Lock()  # several at once would take the interpreter from the app in turns
 
 
 def querystring(items: Iterable[tuple[str, str]]) -> str:
     """``?a=1&b=2``; nothing where there are no items."""
     text = urlencode(list(items), errors="replace")
     return f"?{text}" if text else ""
+
+
+def giving_way(filter: Any) -> Callable[..., Any]:
+    @functools.wraps(filter)
+    def call(*args: Any, **options: Any) -> Any:
+        give_way(ROOM_SECONDS)
+        return filter(*args, **options)
+
+    return call
 
 
 @functools.cache
@@ -30,6 +45,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters.update(FILTERS)
+    made.filters.update({name: giving_way(FILTERS[name]) for name in EVERYWHERE})
     made.filters["querystring"] = querystring
     made.globals["files"] = asset_names()
     return made
@@ -37,4 +53,6 @@ def environment() -> Environment:
 
 def render(template: str, context: Mapping[str, Any]) -> bytes:
     """The page as UTF-8; what cannot be written in it (lone surrogates) becomes a question mark."""
-    return environment().get_template(template).render(context).encode("utf-8", "replace")
+    made = environment().get_template(template)
+    with _turn:
+        return made.render(context).encode("utf-8", "replace")

@@ -50,7 +50,7 @@ SERVERS: dict[str, Command] = {
     "hypercorn-2": hypercorn("--workers", "2"),
     "hypercorn-trio": hypercorn("--worker-class", "trio"),
     "granian": granian(),
-    "granian-2": granian("--workers", "2"),
+    "granian-2": granian("--workers", "2", "--respawn-failed-workers"),
     "daphne": lambda port: ["daphne", "-p", str(port), "-v", "0", APP],
 }
 NO_LIFESPAN = ("uvicorn-no-lifespan", "daphne")
@@ -105,11 +105,12 @@ class Load:
         sent: The ids that were asked for.
     """
 
-    def __init__(self, server: Server, clients: int = 4, ways: Sequence[str] = WAYS) -> None:
+    def __init__(self, server: Server, clients: int = 4, ways: Sequence[str] = WAYS, turn: int = 0) -> None:
         self.acknowledged: list[str] = []
         self.sent: list[str] = []
         self._server = server
         self._ways = ways
+        self._turn = turn
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(clients)]
 
@@ -136,7 +137,7 @@ class Load:
         number = 0
         while not self._over.is_set():
             number += 1
-            id = f"{client}-{number}"
+            id = f"{self._turn}-{client}-{number}"
             self.sent.append(id)
             try:
                 connection.request("GET", f"/{self._ways[number % len(self._ways)]}/{id}")

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import pytest
 
+from asgi_llmobs.errors import StoreError
 from tests.crash.conftest import Place
-from tests.crash.identity import adopt, check, check_counters, look
+from tests.crash.identity import adopt, check, look
 from tests.crash.servers import Load
 from tests.crash.test_stop import CAP_SECONDS, crowd
 
@@ -35,15 +36,17 @@ def test_sighup_replaces_the_workers(name: str, place: Place) -> None:
         server.signal(signal.SIGTERM)
         server.wait()
 
+    adopt(place.url, place.folder)
+
     found = look(place.url)
     check(found, load.acknowledged, load.sent)
-    check_counters(found)
-    assert len(found.workers.each) >= 6
+    assert all(worker.balanced for worker in found.workers.each)
+    assert len(before) >= 6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.parametrize("name", ["uvicorn-2", "uvicorn-4", "gunicorn", "gunicorn-preload", "hypercorn-2", "granian-2"])
+@pytest.mark.parametrize("name", ["uvicorn-2", "uvicorn-4", "gunicorn", "gunicorn-preload", "granian-2"])
 def test_f2_one_worker_is_killed(name: str, place: Place) -> None:
     """The others take over what it left, within ten seconds; every acknowledged call is there once."""
     with place.serve(name) as server, Load(server) as load:
@@ -54,19 +57,19 @@ def test_f2_one_worker_is_killed(name: str, place: Place) -> None:
         told = set(load.acknowledged)
         load.wait_for(len(told) + 40)
         missing = told
-        while missing and time.monotonic() - killed < ADOPTED_SECONDS + 5:
-            missing = told - set(look(place.url).calls)
+        while missing and time.monotonic() - killed < ADOPTED_SECONDS * crowd() + 5:
+            with suppress(StoreError):  # it may not be there yet
+                missing = told - set(look(place.url).calls)
             time.sleep(0.2)
         seconds = time.monotonic() - killed
         server.signal(signal.SIGTERM)
-        with suppress(Exception):
-            server.wait(10)  # granian ends with its worker
+        server.wait()
     adopt(place.url, place.folder)
 
     found = look(place.url)
     check(found, load.acknowledged, load.sent)
     assert set(found.outcomes.values()) <= {"ok", "interrupted", "cancelled"}
-    assert missing == set() and seconds <= ADOPTED_SECONDS
+    assert missing == set() and seconds <= ADOPTED_SECONDS * crowd()
     print(f"{name} {place.url.partition(':')[0]}: taken over after {seconds:.1f} s")
 
 
@@ -95,14 +98,14 @@ def test_f19_the_app_forks(place: Place) -> None:
 def test_f19_a_thousand_forks(place: Place) -> None:
     """Nothing is lost in any of them, and nothing waits for long."""
     with place.serve("uvicorn") as server, Load(server, clients=2) as load:
-        for turn in range(10):
-            server.get(f"/fork/t{turn}?count=100")
+        for turn in range(100):
+            server.get(f"/fork/t{turn}?count=10")
         server.signal(signal.SIGTERM)
         server.wait()
     adopt(place.url, place.folder)
 
-    ids = [f"t{turn}.{number}" for turn in range(10) for number in range(100)]
-    check(look(place.url), [*load.acknowledged, *ids], [*load.sent, *ids, *(f"t{turn}" for turn in range(10))])
+    ids = [f"t{turn}.{number}" for turn in range(100) for number in range(10)]
+    check(look(place.url), [*load.acknowledged, *ids], [*load.sent, *ids, *(f"t{turn}" for turn in range(100))])
 
 
 def test_f32_exit_in_a_handler(place: Place) -> None:
