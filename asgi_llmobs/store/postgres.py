@@ -53,6 +53,7 @@ TROUBLES = {
     "40": Trouble.TRANSIENT,
     "55": Trouble.TRANSIENT,
     "53100": Trouble.FULL,
+    "57014": Trouble.TRANSIENT,  # took too long
     "25006": Trouble.READ_ONLY,
     "42501": Trouble.READ_ONLY,
     "58": Trouble.AWAY,
