@@ -103,8 +103,8 @@ def parser() -> argparse.ArgumentParser:
     shard = commands.add_parser(
         "shard",
         help="let a further PostgreSQL server hold a part of a store on PostgreSQL",
-        description="Make a further PostgreSQL database known to the store (LLMOBS_DATABASE_URL): from the third day "
-        "on days lie on all of the shards in turn. The role of the store must be allowed to create extensions and "
+        description="Make a further PostgreSQL database known to the store (LLMOBS_DATABASE_URL): days that have no "
+        "partition yet will lie on all shards in turn. The role of the store must be allowed to create extensions and "
         "foreign servers.",
     )
     shard.add_argument("url", metavar="URL", help="how the store reaches it: postgresql://user:password@host/name")
@@ -414,16 +414,17 @@ def run_shard(given: argparse.Namespace) -> int:
     from asgi_llmobs.store.database import Database
     from asgi_llmobs.store.shards import add_shard
 
+    database = Database(LLMObs(instrument="off").store)
+    if database.sqlite:
+        say("shards belong to a store on PostgreSQL: set LLMOBS_DATABASE_URL")
+        return 1
     try:
-        database = Database(LLMObs(instrument="off").store)
-        if database.sqlite:
-            say("shards belong to a store on PostgreSQL: set LLMOBS_DATABASE_URL")
-            return 1
         with database.write() as connection:
             name = add_shard(connection, given.url)
-        database.dispose()
     except (LLMObsError, ImportError) as error:
         say(str(error))
         return 1
+    finally:
+        database.dispose()
     say(f"{name}: days that have no partition yet will lie there in turn")
     return 0

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table
 from sqlalchemy.schema import CreateColumn
 
+from asgi_llmobs.errors import StoreError
 from asgi_llmobs.store import shards
 from asgi_llmobs.store.tables import PARTITIONED
 
@@ -95,8 +96,10 @@ def make_days(connection: Connection, numbers: Sequence[int]) -> None:
                 shards.make_table(connection, servers[day % len(servers)], table, name, unique_keys(table))
             else:
                 make_partition(connection, table, name)
-            high = "MAXVALUE" if day == FAR else str(day + 1 << NUMBER_BITS)
-            attach(connection, table, name, str(day << NUMBER_BITS), high)
+            low, high = day << NUMBER_BITS, "MAXVALUE" if day == FAR else day + 1 << NUMBER_BITS
+            connection.exec_driver_sql(
+                f"ALTER TABLE {table.name} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ({high})"
+            )
 
 
 def make_partition(connection: Connection, table: Table, name: str) -> None:
@@ -113,10 +116,6 @@ def unique_keys(table: Table) -> list[list[str]]:
     return [primary, *([column.name for column in index.columns] for index in table.indexes if index.unique)]
 
 
-def attach(connection: Connection, table: Table, name: str, low: str, high: str) -> None:
-    connection.exec_driver_sql(f"ALTER TABLE {table.name} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ({high})")
-
-
 def partition_name(table: Table, day: int) -> str:
     return f"{table.name}_far" if day == FAR else f"{table.name}_{EPOCH + timedelta(days=day):%Y%m%d}"
 
@@ -128,36 +127,23 @@ def day_of(name: str) -> int | None:
 
 
 def make_tables(connection: Connection) -> None:
-    """Make the parted tables that are missing. One from before they were parted becomes the earliest partition."""
+    """Make the parted tables that are missing, still without any part.
+
+    Raises:
+        StoreError: They are there, but not parted: no version that was released has made them.
+    """
     ask = connection.exec_driver_sql
     ask(f"CREATE SEQUENCE IF NOT EXISTS {SEQUENCE} MAXVALUE {(1 << NUMBER_BITS) - 1} CYCLE")
-    today = ask("SELECT extract(epoch FROM now())::bigint / 86400").scalar_one()
     for table in PARTITIONED:
         kind = ask("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)", (table.name,)).scalar()
-        if kind == "p":
-            continue
-        early = f"{table.name}_early_{EPOCH + timedelta(days=today):%Y%m%d}"
         if kind == "r":
-            rename(connection, table, early)
-            columns = f"LIKE {early} INCLUDING DEFAULTS"
-        else:
-            columns = ", ".join(
-                str(CreateColumn(column).compile(dialect=connection.dialect)) for column in table.columns
-            )
-        ask(f"CREATE TABLE {table.name} ({columns}) PARTITION BY RANGE (key)")
-        for index in table.indexes:
-            if not index.unique:
-                index.create(connection)
-        if kind == "r":
-            attach(connection, table, early, "MINVALUE", str(today << NUMBER_BITS))
-
-
-def rename(connection: Connection, table: Table, early: str) -> None:
-    ask = connection.exec_driver_sql
-    query = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = to_regclass(%s)"
-    for name in ask(query, (table.name,)).scalars().all():
-        ask(f"ALTER INDEX {name} RENAME TO {name}_early")
-    ask(f"ALTER TABLE {table.name} RENAME TO {early}")
+            raise StoreError(f"{table.name} is from before the first release and has no partitions: drop its schema")
+        if kind is None:
+            columns = (CreateColumn(column).compile(dialect=connection.dialect) for column in table.columns)
+            ask(f"CREATE TABLE {table.name} ({', '.join(map(str, columns))}) PARTITION BY RANGE (key)")
+            for index in table.indexes:
+                if not index.unique:
+                    index.create(connection)
 
 
 def days(connection: Connection) -> list[Day]:
@@ -165,11 +151,8 @@ def days(connection: Connection) -> list[Day]:
     if connection.dialect.name == "sqlite":
         return []
     names = connection.exec_driver_sql(PARTITIONS, (PARTITIONED[0].name,)).scalars()
-    found = {(day, "_early_" in name) for name in names if (day := day_of(name)) is not None}
-    return [
-        Day(day, 0 if early else day << NUMBER_BITS, (day if early else day + 1) << NUMBER_BITS)
-        for day, early in sorted(found, key=lambda one: (one[0], not one[1]))
-    ]
+    numbers = (day_of(name) for name in names)
+    return [Day(day, day << NUMBER_BITS, (day + 1) << NUMBER_BITS) for day in numbers if day is not None]
 
 
 def drop_before(connection: Connection, ns: int) -> Dropped:
@@ -181,21 +164,23 @@ def drop_before(connection: Connection, ns: int) -> Dropped:
     Args:
         connection: In a write transaction.
         ns: In nanoseconds since 1970.
+
+    Raises:
+        StoreError: Somebody reads for so long that it could not be done now, out of the transaction.
     """
     gone = spans = 0
     if connection.dialect.name == "sqlite":
         return Dropped(gone, spans)
     ask = connection.exec_driver_sql
+    ask("SET LOCAL lock_timeout TO '1s'")  # it waits for those who read, and everybody else waits behind it
     shards.drop_leftovers(connection)
-    for name in ask(PARTITIONS, (PARTITIONED[0].name,)).scalars().all():
-        day = day_of(name)
-        if day is None or (day + 1) * DAY_NS > ns:
-            continue
+    for day in days(connection):
+        name = partition_name(PARTITIONED[0], day.number)
+        if day.end_ns > ns:
+            break
         count, last = ask(f"SELECT count(*), max(start_ns) FROM {name}").one()  # noqa: S608
-        if last is not None and last >= ns:
-            continue
-        tail = name.removeprefix(PARTITIONED[0].name)
-        for table in PARTITIONED:
-            shards.drop_table(connection, f"{table.name}{tail}")
-        gone, spans = gone + 1, spans + count
+        if last is None or last < ns:
+            for table in PARTITIONED:
+                shards.drop_table(connection, partition_name(table, day.number))
+            gone, spans = gone + 1, spans + count
     return Dropped(gone, spans)

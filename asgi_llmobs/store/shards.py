@@ -34,7 +34,7 @@ def servers(connection: Connection) -> list[str]:
 
 
 def add_shard(connection: Connection, url: str) -> str:
-    """Make the PostgreSQL database at *url* the next shard; days from the third on from today begin to lie there.
+    """Make the PostgreSQL database at *url* the next shard; days that have no partition yet will lie there in turn.
 
     Args:
         connection: In a write transaction, as a role that may create extensions and servers.
@@ -108,7 +108,7 @@ def drop_table(connection: Connection, name: str) -> None:
 def drop_leftovers(connection: Connection) -> None:
     """Drop what lies on shards although its part here was dropped by an earlier transaction."""
     ask = connection.exec_driver_sql
-    known = set(ask(REMOTE, (f"{PREFIX}%",)).tuples())
+    known = {(server, name) for server, name in ask(REMOTE, (f"{PREFIX}%",))}
     for server in servers(connection):
         lying = ask(f"SELECT name FROM {dblink(connection)}.dblink(%s, %s) AS found (name text)", (server, LYING))  # noqa: S608
         for name in lying.scalars().all():

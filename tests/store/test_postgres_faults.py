@@ -1,5 +1,8 @@
 """A PostgreSQL server that goes away, hangs, refuses or fills up: nothing is lost, nothing doubled, it soon goes on."""
 
+import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -292,3 +295,35 @@ def test_what_an_error_means(url: str, database: Database, state: str, trouble: 
 
     assert Sink(database).write(batch) == (3, 0)
     assert len(stored(database)) == 4
+
+
+@pytest.mark.slow
+def test_a_full_disk(server: PostgresServer) -> None:
+    """What finds no room is kept for later, and stored as soon as there is some."""
+    folder = server.folder / "small"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]).returncode:
+        pytest.skip("a small disk takes the right to mount one")
+    try:
+        shutil.chown(folder, server.user)
+        as_admin(server.url(), f"CREATE TABLESPACE small LOCATION '{folder}'")
+        as_admin(server.url(), "CREATE DATABASE full_disk TABLESPACE small STRATEGY file_copy")
+        database = Database(server.url("full_disk"))
+        stored_ids, batch = [], []
+        with pytest.raises(StoreError) as raised:
+            for _ in range(200):
+                batch = [request(os.urandom(8_000).hex()) for _ in range(20)]
+                assert Sink(database).write(batch) == (20, 0)
+                stored_ids += [one.id for one in batch]
+        assert raised.value.trouble == Trouble.FULL
+        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+        took, _ = insist(Sink(database), batch, BACK_SECONDS)
+        stored_ids += [one.id for one in batch]
+        with database.read() as connection:
+            ids = connection.exec_driver_sql("SELECT id FROM llmobs_spans ORDER BY key").scalars().all()
+        assert ids == stored_ids and took < BACK_SECONDS
+        database.dispose()
+        as_admin(server.url(), "DROP DATABASE full_disk WITH (FORCE)")
+        as_admin(server.url(), "DROP TABLESPACE small")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
