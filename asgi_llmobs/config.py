@@ -114,7 +114,9 @@ class Config:
     admin: str | None = option("/_llmobs", "Where the middleware serves the admin; None or empty: nowhere.")
     auth: Any = option(None, "Who may open the admin: see asgi_llmobs.auth.")
     service: str | None = option(None, "Name of this service, shown at every span.")
-    release: str | None = option(None, "Version of this service, shown at every span.")
+    release: str | None = option(
+        None, "Version of this service, shown at every span; the commit that .git names unless given."
+    )
     trace_header: bool = option(False, "Send x-llmobs-trace-id with every response of the app.", parse="bool")
     estimate_tokens: bool = option(
         True, "Estimate, marked as such, the tokens of a stream that does not report its usage.", parse="bool"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from asgi_llmobs.accounting import Stats, host_meter_provider, register
 from asgi_llmobs.capture import clients, outbound, recorder
+from asgi_llmobs.capture.commit import commit
 from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
 from asgi_llmobs.limits import Plan
@@ -80,7 +81,7 @@ class LLMObs:
         )
 
     def _resource(self) -> Mapping[str, Any]:
-        return {"service": self.config.service, "release": self.config.release, **recorder.origin()}
+        return {"service": self.config.service, "release": self.config.release or commit(), **recorder.origin()}
 
     @property
     def store(self) -> str:

@@ -6,7 +6,7 @@ from asgi_llmobs.admin.curtain import bare_row
 from asgi_llmobs.admin.folding import ORDERS, Folding
 from asgi_llmobs.admin.narrow import filter_of, limit_of, list_context
 from asgi_llmobs.admin.page import NotFound, Page, Permission, View
-from asgi_llmobs.queries.traces import get_trace, list_traces
+from asgi_llmobs.queries.traces import get_trace, list_traces, where_of
 
 __all__ = ["ROUTES"]
 
@@ -26,10 +26,13 @@ def load_one(view: View) -> dict[str, Any]:
         raise NotFound
     nodes = list(tree.nodes) if view.content else [bare_row(node) for node in tree.nodes]
     window = folding.window
+    selected = next((node for node in nodes if node.id == folding.selected), None)
+    sent = selected is not None and not selected.virtual
     return {
         "trace": {name: getattr(tree, name) for name in tree.__slots__ if name != "nodes"},
         "nodes": nodes[: window["stop"] - window["start"]],
-        "selected": next((node for node in nodes if node.id == folding.selected), None),
+        "selected": selected,
+        "where": where_of(view.database, folding.selected or "", project=view.project) if sent else {},
         "window": window,
         "folded": folding.folded,
         "crumbs": folding.crumbs,
