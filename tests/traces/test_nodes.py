@@ -13,6 +13,9 @@ from starlette.testclient import TestClient
 
 from asgi_llmobs import propagate, trace
 from asgi_llmobs.capture.nodes import nodes
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.traces import get_trace, list_traces
+from asgi_llmobs.store.database import Database
 from tests.calling import reply
 from tests.traces.conftest import MODEL, Bench, drawn
 
@@ -164,16 +167,13 @@ for name in names:
     client.chat.completions.create(
         model="gpt-4o-mini", messages=[{"role": "user", "content": "hi"}], extra_headers={"Helicone-Node-Id": name}
     )
+assert obs.flush(50)
 obs.close()
 """
 
 
 def test_T7_several_workers(bench: Bench, tmp_path: Path) -> None:
     """Processes that know nothing of each other write one tree."""
-    from asgi_llmobs.filters import Filter
-    from asgi_llmobs.queries.traces import get_trace, list_traces
-    from asgi_llmobs.store.database import Database
-
     store = f"sqlite:///{tmp_path / 'llmobs.db'}"
     workers = [
         subprocess.Popen([sys.executable, "-c", WORKER, bench.url, store, *names], cwd=Path(__file__).parents[2])

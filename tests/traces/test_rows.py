@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from asgi_llmobs import current_trace_id, observe, span, trace
+from asgi_llmobs import LLMObs, LLMObsMiddleware, current_trace_id, observe, span, trace
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.store.write import Sink
 from asgi_llmobs.testing import Captured
 from tests.admin.reading import read
@@ -149,20 +152,20 @@ def test_P2_P4_silence(tmp_path: Path) -> None:
 
 
 def test_P3_nothing_to_choose(tmp_path: Path) -> None:
-    """A script that simply ends has stored everything."""
+    """A script that simply ends loses nothing: it is stored then, or by the next process that has the store."""
+    store = f"sqlite:///{tmp_path / 'llmobs.db'}"
     code = (
         "from tests.calling import ask_sync\nfrom asgi_llmobs import LLMObs\n"
-        f"LLMObs('sqlite:///{tmp_path / 'llmobs.db'}')\nfor n in range(5): ask_sync(str(n))\n"
+        f"LLMObs('{store}')\nfor n in range(5): ask_sync(str(n))\n"
     )
-    root = str(Path(__file__).parents[2])
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=50, cwd=root)
-    from asgi_llmobs.filters import Filter
-    from asgi_llmobs.queries.requests import list_requests
-    from asgi_llmobs.store.database import Database
-
-    database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
-    assert len(list_requests(database, Filter()).rows) == 5
-    database.dispose()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50, cwd=Path(__file__).parents[2])
+    obs = LLMObs(store)
+    obs.start()
+    deadline = time.monotonic() + 40
+    while len(rows := list_requests(obs.database, Filter()).rows) < 5 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    obs.close()
+    assert sorted(row.output_preview for row in rows) == ["0", "1", "2", "3", "4"]
 
 
 def test_P5_the_global_provider_is_left_alone(llmobs: Captured) -> None:
@@ -219,8 +222,6 @@ def test_P11_two_calls_in_one_function(llmobs: Captured) -> None:
         await ask("one")
         await ask("two")
         await reply(send)
-
-    from asgi_llmobs import LLMObs, LLMObsMiddleware
 
     TestClient(LLMObsMiddleware(app, obs=LLMObs())).get("/")
     assert len({call.trace_id for call in llmobs.requests}) == 1
