@@ -128,6 +128,7 @@ class Journal:
                     at = segment.append(kind, call, self._sequence, payload)
                 except (OSError, ValueError) as error:
                     self._failed(error)
+                    self._rest(None)
                     at = None
                 if at is not None:
                     return segment, at

@@ -94,5 +94,5 @@ def ask_and_tell() -> None:
     os._exit(0)
 
 
-engine = LLMObs(f"sqlite:///{sys.argv[2]}", spool_bytes=1 << 28)
+engine = LLMObs(sys.argv[2] if "://" in sys.argv[2] else f"sqlite:///{sys.argv[2]}")
 {"load": load, "leave": leave, "fork": fork, "limited": limited, "tell": ask_and_tell}[sys.argv[1]]()

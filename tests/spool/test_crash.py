@@ -37,7 +37,7 @@ def start(what: str, database: Path, *before: str) -> "subprocess.Popen[bytes]":
 
 def adopt(database: Path) -> Any:
     """The next start: everything that was left behind is stored; the counters."""
-    engine = LLMObs(f"sqlite:///{database}", instrument="off", spool_bytes=1 << 28)
+    engine = LLMObs(f"sqlite:///{database}", instrument="off")
     engine.start()
     until = time.monotonic() + 10
     spool: Any = engine.spool
@@ -141,9 +141,8 @@ def test_p7_fork(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--lifespan", "off")], ids=["one", "two", "no-lifespan"])
-def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path) -> None:
     """Every call whose answer came is stored: by the stop itself, or by the next start."""
-    monkeypatch.setenv("LLMOBS_SPOOL_BYTES", str(1 << 28))
     command = ["uvicorn", APP, "--log-level", "warning", *options, "--port"]
     with served(lambda port: [*command, str(port)], tmp_path) as app:
         ids = [f"c{number}" for number in range(60)]
@@ -151,9 +150,8 @@ def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path, monk
             list(clients.map(lambda id: app.get(f"/below/{id}"), ids))
         assert app.stop() < 5
 
-    before = {text for _, text in stored(tmp_path / "llmobs.db")} if (tmp_path / "llmobs.db").exists() else set()
     if "off" not in options:
-        assert set(ids) <= before
+        assert set(ids) <= {text for _, text in stored(tmp_path / "llmobs.db")}
     adopt(tmp_path / "llmobs.db")
     assert check(tmp_path / "llmobs.db", ids) == []
 
@@ -161,7 +159,7 @@ def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path, monk
 def test_f2_a_living_worker_takes_over(tmp_path: Path) -> None:
     """One of two workers is killed: the other, or the one in its place, stores what it left within ten seconds."""
     database = tmp_path / "llmobs.db"
-    engine = LLMObs(f"sqlite:///{database}", instrument="off", spool_bytes=1 << 28)
+    engine = LLMObs(f"sqlite:///{database}", instrument="off")
     engine.start()
     process = start("load", database)
     assert process.stdout is not None

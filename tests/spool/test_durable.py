@@ -17,6 +17,7 @@ from asgi_llmobs.spool.segment import HEADER
 from tests.spool.calls import call, finish, span, stream
 
 KB = 1024
+ROOT = Path(__file__).parents[2]
 Make = Callable[..., DurableSpool]
 
 

@@ -1,0 +1,201 @@
+"""What may happen to a spool's files while they are used: cut short, deleted, no descriptors, a disk that hangs."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_llmobs.records import Exchange, Span
+from asgi_llmobs.redaction import Redactor
+from asgi_llmobs.spool import DurableSpool, Entry
+from asgi_llmobs.spool import journal as journal_module
+from asgi_llmobs.spool import upkeep as upkeep_module
+from tests.spool.calls import call, finish, span, stream
+from tests.spool.test_durable import ROOT, balanced, drain, files, texts
+
+KB = 1024
+KEY = b"sk-abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DurableSpool]:
+    """A spool without a thread: who calls tend looks after its files."""
+    monkeypatch.setattr(upkeep_module, "ADOPT_SECONDS", 0.0)
+    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0.0)
+    made = another(tmp_path)
+    yield made
+    made.forsake()
+
+
+def another(tmp_path: Path, **given: Any) -> DurableSpool:
+    return DurableSpool(str(tmp_path / "data" / "spool"), 4096 * KB, 8192 * KB, **{"segment": 64 * KB, **given})
+
+
+def left(tmp_path: Path) -> list[Entry]:
+    """What the next process finds."""
+    heir = another(tmp_path)
+    found = drain(heir)
+    heir.forsake()
+    return found
+
+
+def written(tmp_path: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in files(tmp_path))
+
+
+def test_f30_a_file_that_is_cut_short_kills_nobody(tmp_path: Path, spool: DurableSpool) -> None:
+    """Writing to it would end the process; instead it is left, and what stood in it is written again."""
+    spool.put(finish(call(), b"before"))
+    for path in files(tmp_path):
+        os.truncate(path, 0)
+    spool.begin(entry := call())
+    spool.put(finish(entry, b"between"))
+    assert not spool.counters().durable and spool.counters().trouble
+    spool.tend()
+    spool.tend()
+    spool.put(finish(call(), b"after"))
+
+    assert spool.counters().durable and spool.counters().trouble is None
+    spool.forsake()
+    assert sorted(texts(left(tmp_path))) == [b"after", b"before", b"between"]
+
+
+def test_f30_files_that_are_deleted_are_written_again(
+    tmp_path: Path, spool: DurableSpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The folder stays, its files go: one line in the log, and nothing is lost."""
+    spool.begin(entry := call(b"asked"))
+    spool.put(finish(call(), b"before"))
+    spool.tend()
+    for path in files(tmp_path):
+        path.unlink()
+    spool.tend()
+    spool.tend()
+
+    assert [record.getMessage() for record in caplog.records if "deleted" in record.getMessage()] != []
+    spool.put(finish(entry, b"after"))
+    spool.forsake()
+    assert sorted(texts(left(tmp_path))) == [b"after", b"before"]
+
+
+def test_f30_without_descriptors_calls_wait_in_memory(tmp_path: Path, spool: DurableSpool) -> None:
+    """No file can be opened for a while: every call is taken, and written as soon as one can."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        for number in range(20):
+            spool.begin(entry := call())
+            spool.put(finish(entry, b"%d" % number))
+        spool.tend()
+        counters = spool.counters()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (counters.durable, counters.spooled) == (False, 20) and "open files" in str(counters.trouble)
+    spool.tend()
+    spool.tend()
+
+    assert balanced(spool).durable
+    spool.forsake()
+    assert len(texts(left(tmp_path))) == 20
+
+
+def test_f9_a_disk_that_does_not_answer_is_not_waited_for(spool: DurableSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are left alone until it does; calls are taken at once."""
+    spool.put(finish(call(), b"before"))
+    monkeypatch.setattr(spool.journal, "_busy_at", time.monotonic() - 10)
+    spool.put(finish(call(), b"meanwhile"))
+    counters = spool.counters()
+    assert (counters.durable, counters.trouble) == (False, "the disk does not answer")
+    monkeypatch.undo()
+    spool.journal._busy_at = 0.0
+
+    assert texts(drain(spool)) == [b"before", b"meanwhile"]
+
+
+def test_f5_a_small_disk_in_use(tmp_path: Path) -> None:
+    """Space that is not there is told before anything is written to it: the process lives."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from asgi_llmobs.spool import DurableSpool
+from tests.spool.calls import call, finish
+spool = DurableSpool({str(tmp_path)!r} + "/small/spool", 1 << 20, 1 << 28)
+for number in range(2000):
+    spool.put(finish(call(b"x" * 5000)))
+    if number % 20 == 0:
+        spool.tend()
+counters = spool.counters()
+assert counters.captured == counters.spooled + sum(counters.dropped.values()) == 2000
+assert counters.bodies_dropped > 0
+"""
+    (tmp_path / "small").mkdir()
+    mount = f'mount -t tmpfs -o size=5m none {tmp_path}/small || exit 77; exec "$@"'
+    done = subprocess.run(["unshare", "-m", "sh", "-c", mount, "sh", sys.executable, "-c", code], capture_output=True)
+    if done.returncode in (77, 1) and b"unshare" in done.stderr + b"mount" * (done.returncode == 77):
+        pytest.skip("no mount here")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(b"no file can be written") == 1
+
+
+def test_a34_nothing_that_looks_like_a_credential_enters(tmp_path: Path, spool: DurableSpool) -> None:
+    """In bodies, in headers, in texts of spans, and cut in two by a stream's chunks."""
+    spool.begin(entry := call(b'{"q":"use ' + KEY + b'"}'))
+    stream(entry, b"data: the key is Bearer ", b"abcdefgh", b"ijklmnop1234 ok\n")
+    spool.progress(entry)
+    spool.tend()
+    spool.progress(entry)
+    entry.response_headers.append((b"x-echo", KEY))
+    spool.put(finish(entry, b'data: {"api_key": "not-a-pattern"}\n'))
+    spool.put(span(input=f"my key is {KEY.decode()}"))
+    spool.tend()
+
+    content = written(tmp_path)
+    for word in (KEY, b"abcdefghijklmnop", b"not-a-pattern"):
+        assert word not in content
+    assert b"ok\n" in content
+    spool.forsake()
+    (back, _) = left(tmp_path)
+    assert isinstance(back, Exchange) and not back.response_truncated
+
+
+def test_with_rules_of_the_app_nothing_enters_before_they_were_asked(tmp_path: Path) -> None:
+    """Bodies and texts follow when the rule has cleared them; the record itself is there at once."""
+    spool = another(tmp_path, redactor=Redactor([r"needle\d+"]))
+    spool.begin(entry := call(b"sent needle1"))
+    stream(entry, b"needle2\n")
+    spool.progress(entry)
+    spool.put(finish(entry, b"needle3 got\n"))
+    spool.put(span(output="needle4"))
+    assert b"needle" not in written(tmp_path)
+    spool.tend()
+    assert b"needle" not in written(tmp_path)
+    spool.forsake()
+
+    (back, work) = left(tmp_path)
+    assert isinstance(back, Exchange) and isinstance(work, Span)
+    assert back.request_chunks == [b"sent [redacted]"]
+    assert b"".join(back.response_chunks) == b"[redacted]\n[redacted] got\n"
+    assert work.output == "[redacted]"
+
+
+def test_f27_a_rule_that_fails_withholds_the_body(tmp_path: Path) -> None:
+    """It fails closed, in the files too."""
+
+    def broken(_body: bytes) -> bytes:
+        raise RuntimeError
+
+    spool = another(tmp_path, redactor=Redactor(broken))
+    spool.put(finish(call(b"sent words"), b"got words"))
+    spool.tend()
+    content = written(tmp_path)
+    spool.forsake()
+
+    assert b"words" not in content
+    assert all(b"withheld" in text for text in texts(left(tmp_path)))
