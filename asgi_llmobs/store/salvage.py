@@ -80,7 +80,7 @@ class Salvage:
         path, now = self._database.path, time.monotonic()
         happened = len(self._database.events)
         if happened != self._known:
-            self._known, self._due = happened, min(self._due, now + SETTLE_SECONDS)
+            self._known, self._due = happened, now + SETTLE_SECONDS
         if path is None or now < self._due:
             return
         if self._work is None:
