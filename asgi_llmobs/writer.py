@@ -175,6 +175,11 @@ class Writer:
         Returns:
             Whether the spool is empty.
         """
+        with safely("flush"):
+            return self._flush(timeout)
+        return False
+
+    def _flush(self, timeout: float) -> bool:
         if self._spool.empty():
             return True
         self.start()

@@ -3,14 +3,16 @@
 import os
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from asgi_llmobs import writer as module
 from asgi_llmobs.config import Config
-from asgi_llmobs.errors import StoreError
+from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Span, Written
+from asgi_llmobs.safely import failures
 from asgi_llmobs.spool import MemorySpool
 from asgi_llmobs.writer import Bell, Writer
 
@@ -219,6 +221,118 @@ def test_after_a_fork(made):
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert writer.flush() and sink.got == [span(1).id]
+
+
+@pytest.mark.parametrize("trouble", list(Trouble))
+def test_it_says_what_is_wrong(made, caplog, trouble):
+    """Each kind of trouble in its own words, in the counters and once in the log; then it goes on."""
+    sink = Sink([StoreError("no", trouble)] * 2)
+    spool, writer = made(sink)
+    spool.put(span(1))
+    deadline = time.monotonic() + 5
+    while writer.last_error is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert writer.last_error == f"{module.SAYS[trouble]} (StoreError)"
+    assert writer.flush(10) and writer.last_error is None and sink.got == [span(1).id]
+
+    assert [record.message.split(" (")[0] for record in caplog.records] == [f"asgi_llmobs: {module.SAYS[trouble]}"]
+    assert failures() == {f"store ({trouble})": 2} and len(set(module.SAYS.values())) == len(Trouble)
+
+
+def test_a_full_disk_costs_content_last(made):
+    """What waits keeps its content as long as the spool has room; then records are stored without."""
+
+    class Full(Sink):
+        room = False
+
+        def write(self, batch):
+            if not self.room and any(record.input for record in batch):
+                raise StoreError("full", Trouble.FULL)
+            self.inputs = [*getattr(self, "inputs", []), *(record.input for record in batch)]
+            return super().write(batch)
+
+    sink = Full()
+    spool, writer = made(sink, budget=60_000)
+    fat = [replace(span(number), input="x" * 20_000) for number in range(8)]
+    for entry in fat[:2]:
+        spool.put(entry)
+    assert not writer.flush(0.3) and sink.got == [] and spool.counters().bodies_dropped == 0
+    for entry in fat[2:]:
+        spool.put(entry)
+    assert not writer.flush(1.0) and adds_up(spool)
+    bare = len(sink.got)
+    assert 4 <= bare < len(fat) and set(sink.inputs) == {None}
+    assert bare == spool.counters().bodies_dropped + writer.bodies_dropped
+    sink.room = True
+
+    assert writer.flush(10) and sorted(sink.got) == [entry.id for entry in fat] and adds_up(spool)
+    assert sink.inputs.count(None) == bare
+
+
+def test_what_fails_around_a_batch_ends_nothing(made, monkeypatch):
+    """An error of our own anywhere in the thread is waited out; a thread that died all the same is replaced."""
+    sink = Sink()
+    spool, writer = made(sink)
+    monkeypatch.setattr(spool, "tend", fails)
+    spool.put(span(1))
+    assert not writer.flush(0.3) and writer._thread.is_alive()
+    monkeypatch.undo()
+    assert writer.flush(10) and sink.got == [span(1).id]
+
+    monkeypatch.setattr(writer, "_round", ends)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    spool.put(span(2))
+    writer._thread.join(5)
+    assert not writer._thread.is_alive()
+    monkeypatch.undo()
+    spool.put(span(3))
+    assert writer.flush(10) and sink.got == [span(number).id for number in (1, 2, 3)]
+
+
+def fails():
+    raise MemoryError
+
+
+def ends(_):
+    raise SystemExit
+
+
+def test_no_thread_can_be_started(made, monkeypatch):
+    """What is captured waits, and it is tried again, but not with every call."""
+    tried = []
+
+    def refuse(self):
+        tried.append(self)
+        raise RuntimeError("can't start new thread")
+
+    sink = Sink()
+    spool, writer = made(sink)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for number in range(100):
+        spool.put(span(number))
+    assert len(tried) == 1 and spool.counters().spooled == 100
+    monkeypatch.undo()
+    monkeypatch.setattr(writer, "_no_thread_until", 0.0)
+
+    assert writer.flush(10) and len(sink.got) == 100
+
+
+def test_the_end_does_not_wait_for_a_sink_that_hangs(made):
+    """Two seconds, five at most."""
+    release = threading.Event()
+
+    class Hanging(Sink):
+        def write(self, batch):
+            release.wait(20)
+            return super().write(batch)
+
+    spool, writer = made(Hanging())
+    spool.put(span(1))
+    started = time.monotonic()
+    writer.close()
+
+    assert time.monotonic() - started < 6
+    release.set()
 
 
 def test_the_bell():

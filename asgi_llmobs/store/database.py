@@ -26,7 +26,8 @@ from asgi_llmobs.store.upgrade import stored_version, upgrade
 __all__ = ["AT_ONCE", "Database", "first_key", "in_chunks", "insert", "insert_statement", "new_keys"]
 
 AT_ONCE = 50  # rows, of SQLite: inserting more holds up the app's threads
-OPEN_SECONDS = 20.0  # how long opening waits for other processes that open the same empty database
+OPEN_SECONDS = 5.0  # how long opening waits for other processes that open the same empty database
+DISPOSE_SECONDS = 0.5  # how long closing waits for a thread that is opening it just now
 DRIVERS = {
     "sqlite": "sqlite+pysqlite",
     "postgres": "postgresql+psycopg",
@@ -187,11 +188,14 @@ class Database:
 
     def dispose(self) -> None:
         """Close all connections; the next use opens new ones. What is in memory is gone."""
-        with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
-            self.backend.closed()
+        if self._lock.acquire(timeout=DISPOSE_SECONDS):
+            try:
+                engine, self._engine = self._engine, None
+                if engine is not None:
+                    engine.dispose()
+                self.backend.closed()
+            finally:
+                self._lock.release()
         if self.replica is not None:
             self.replica.dispose()
 
@@ -288,7 +292,8 @@ class Database:
         while True:
             try:
                 with engine.connect() as connection:
-                    self._prepare_on(connection.execution_options(llmobs_write=self.create))
+                    if not self._is_current(connection.execution_options(llmobs_write=False)):
+                        self._prepare_on(connection.execution_options(llmobs_write=self.create))
                 return
             except (DBAPIError, sqlite3.Error) as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
@@ -297,6 +302,12 @@ class Database:
                 time.sleep(random.uniform(0.01, 0.1))
             except SQLAlchemyError as error:
                 raise StoreError(f"{self.location}: {type(error).__name__}") from error
+
+    def _is_current(self, connection: Connection) -> bool:
+        """Whether nothing has to be written first: another process may hold the lock for long."""
+        with connection.begin():
+            self.backend.look(connection)
+            return stored_version(connection) == SCHEMA_VERSION
 
     def _prepare_on(self, connection: Connection) -> None:
         with connection.begin():

@@ -29,6 +29,7 @@ LOOK_SECONDS = 1.0  # between two looks at the files by those who only read
 READ_SECONDS = 30.0  # that one transaction may compute
 WRITE_SECONDS = 120.0
 STEPS = 50_000  # of SQLite's machine between two looks at the clock: a few milliseconds
+DAMAGED_SECONDS = 60.0
 EVENTS = 50
 BALLAST_SECONDS = 30.0
 FOREIGN_TABLES = (
@@ -81,6 +82,7 @@ class SQLite:
         self._known = False  # was opened before: whatever it is now, it was a database of ours
         self._shared = False  # holds tables of somebody else: its file is not ours to put right
         self._next_look = 0.0
+        self._damaged_at = -math.inf
         self._next_ballast = time.monotonic() + BALLAST_SECONDS  # what runs for a moment only needs none
         self._events: deque[Event] = deque(maxlen=EVENTS)
 
@@ -234,7 +236,10 @@ class SQLite:
         trouble = meaning(error)
         if self._files is not None and code is not None:
             if trouble == Trouble.DAMAGED:
-                self._wrong = Wrong.DAMAGED
+                now = time.monotonic()
+                # once may be a read that failed: what is opened anew and damaged again is damaged
+                again = now - self._damaged_at < DAMAGED_SECONDS
+                self._wrong, self._damaged_at = Wrong.DAMAGED if again else Wrong.STALE, now
             elif code & 0xFF == sqlite3.SQLITE_IOERR and self._wrong is None:
                 self._wrong = Wrong.STALE
         return trouble
