@@ -171,7 +171,7 @@ def report(port: int, given: Any, server: Any) -> None:
         pages = many.communicate()[0].strip() if many is not None else ""
         times = "".join(f"{at(took, share):9.2f}" for share in (0.5, 0.95, 0.99))
         print(
-            f"{readers:<10} {times}{at(waited, 0.5):10.1f}{at(waited, 0.99):9.1f}    pages by status: {pages or 'none'}",
+            f"{readers:<10} {times}{at(waited, 0.5):10.1f}{at(waited, 0.99):9.1f}  pages by status: {pages or 'none'}",
             flush=True,
         )
 

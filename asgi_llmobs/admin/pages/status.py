@@ -27,6 +27,7 @@ NOT_CAPTURED = (
     ("gRPC", "clients of Vertex AI with transport grpc; use transport rest"),
     ("requests, aiohttp, urllib3", "other HTTP clients are not watched"),
 )
+EVENTS = 20
 HIDDEN = ("auth", "prices", "providers", "record", "session", "user", "redact")
 
 
@@ -39,6 +40,7 @@ def load(view: View) -> dict[str, Any]:
         "failures": failures(),
         "workers": workers(view.database, project=view.project),
         "overhead": overhead(stats),
+        "events": view.database.events[-EVENTS:][::-1],
         "store": store_status(view.database, project=view.project),
         "captured": CAPTURED,
         "not_captured": NOT_CAPTURED,
