@@ -57,7 +57,7 @@ class PostgresServer:
 
     def __enter__(self) -> "PostgresServer":
         self.run("initdb", "-D", str(self.data), "--auth=trust", "-U", "postgres", "-E", "utf8", "--no-sync")
-        self.configure(fsync="off", full_page_writes="off", shared_buffers="32MB", **self.settings)
+        self.configure(**{"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", **self.settings})
         self.start()
         return self
 
