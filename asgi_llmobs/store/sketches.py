@@ -7,10 +7,12 @@ is not empty, in as few bytes each as the fullest needs.
 
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from math import exp, log
 
-__all__ = ["BINS", "bin_of", "changed", "middle", "packed", "percentiles", "summed", "unpacked"]
+__all__ = ["BINS", "bin_of", "changed", "packed", "percentiles", "summed", "unpacked"]
 
 LEAST_NS = 10_000  # what is quicker is in the first bin
 STEP = log(1.038)
@@ -19,6 +21,8 @@ BINS = 640  # the last holds what takes longer than two and a half days
 LANE = 64
 HEAD = 3  # bytes before the counts
 MASK = (1 << LANE) - 1
+# the duration in nanoseconds that stands for all of a bin
+MIDDLES = [int(exp(OFFSET + (place + 0.5) * STEP)) for place in range(BINS)]
 
 
 def bin_of(duration_ns: int) -> int:
@@ -27,11 +31,6 @@ def bin_of(duration_ns: int) -> int:
         return 0
     place = int((log(duration_ns) - OFFSET) / STEP)
     return place if place < BINS else BINS - 1
-
-
-def middle(place: int) -> int:
-    """The duration in nanoseconds that stands for all of a bin."""
-    return int(exp(OFFSET + (place + 0.5) * STEP))
 
 
 def changed(stored: bytes, bins: Mapping[int, int]) -> bytes:
@@ -94,20 +93,10 @@ def lanes(raw: bytes) -> Sequence[int]:
 
 def percentiles(sketch: int, shares: Sequence[float]) -> list[int | None]:
     """The durations in nanoseconds that so large shares (0.0 to 1.0) stay within; ``None`` of an empty sketch."""
-    counts = lanes(sketch.to_bytes(BINS * 8, "little"))
-    whole = sum(counts)
-    if not whole:
+    if not sketch:
         return [None for _ in shares]
-    return [middle(place_of(counts, share * whole)) for share in shares]
-
-
-def place_of(counts: Iterable[int], rank: float) -> int:
-    """The bin of the value of that rank: the first is the smallest."""
-    seen = 0
-    place = last = 0
-    for place, count in enumerate(counts):
-        if count:
-            seen, last = seen + count, place
-            if seen >= rank:
-                return place
-    return last
+    first = ((sketch & -sketch).bit_length() - 1) // LANE
+    sketch >>= first * LANE
+    seen = list(accumulate(lanes(sketch.to_bytes((sketch.bit_length() + LANE - 1) // LANE * 8, "little"))))
+    whole, last = seen[-1], len(seen) - 1
+    return [MIDDLES[first + min(bisect_left(seen, max(1, share * whole)), last)] for share in shares]
