@@ -113,6 +113,11 @@ class Config:
     )
     admin: str | None = option("/_llmobs", "Where the middleware serves the admin; None or empty: nowhere.")
     auth: Any = option(None, "Who may open the admin: see asgi_llmobs.auth.")
+    export: Any = option(
+        None,
+        "Where records go besides the store, as OpenTelemetry spans and metrics: the address of an OTLP endpoint, a "
+        "tracer or meter provider of OpenTelemetry's SDK, or a list of these.",
+    )
     service: str | None = option(None, "Name of this service, shown at every span.")
     release: str | None = option(
         None, "Version of this service, shown at every span; the commit that .git names unless given."

@@ -25,6 +25,7 @@ __all__ = ["LLMObs", "Stats", "current_engine"]
 T = TypeVar("T")
 DATA_DIR = ".llmobs"
 DEFAULT_STORE = f"sqlite:///{DATA_DIR}/llmobs.db"
+EXPORT_SECONDS = 1.0  # that the end waits for what goes out
 IN_MEMORY = (MEMORY, "sqlite:///:memory:")
 
 _engines: "weakref.WeakSet[LLMObs]" = weakref.WeakSet()
@@ -50,6 +51,7 @@ class LLMObs:
         self._admin: Any = None
         self._receiver: Any = None
         self._tracer_provider: Any = None
+        self._exporter = self._make_exporter()
         self._lock = threading.Lock()
         self._admin_lock = threading.RLock()
         self._held = False
@@ -101,7 +103,21 @@ class LLMObs:
             return self._database
 
     def _open_sinks(self) -> Sequence[Sink]:
-        return self._stores()
+        # the store first: what it does not take yet does not go out either
+        return (*self._stores(), *([self._exporter] if self._exporter is not None else ()))
+
+    def _make_exporter(self) -> Any:
+        if not self.config.export:
+            return None
+        from asgi_llmobs.otlp.export import Exporter, targets_of  # only where something goes out
+
+        resource = {"service.name": self.config.service, "service.version": self.config.release}
+        return Exporter(targets_of(self.config.export, resource))
+
+    @property
+    def exported(self) -> Any:
+        """What became of the records that go out besides: sent, waiting, dropped by reason; ``None`` without export."""
+        return None if self._exporter is None else self._exporter.stats()
 
     def _stores(self) -> Sequence[Sink]:
         if self._given_sinks is not None:
@@ -252,6 +268,8 @@ class LLMObs:
         """
         with safely("close"):
             self.writer.close(timeout)
+            if self._exporter is not None:
+                self._exporter.flush(min(timeout, EXPORT_SECONDS))
             if self._database is not None and self.store != MEMORY:
                 self._database.dispose()
 
@@ -308,6 +326,8 @@ class LLMObs:
         self._lock, self._admin_lock = threading.Lock(), threading.RLock()
         self.spool.reset_after_fork()
         self.writer.reset_after_fork()
+        if self._exporter is not None:
+            self._exporter.reset_after_fork()
         self._sweeper = self._worker = None  # the child is another process: it has no lease of its parent's
         if self._database is not None:
             self._database.reset_after_fork()

@@ -105,6 +105,7 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("LLMOBS_SPOOL_BYTES", "16777216", "spool_bytes", 16777216),
     ("LLMOBS_ADMIN", "/ops/llm", "admin", "/ops/llm"),
     ("LLMOBS_ADMIN", "", "admin", None),
+    ("LLMOBS_EXPORT", "http://127.0.0.1:4318", "export", "http://127.0.0.1:4318"),
     ("LLMOBS_SERVICE", "web", "service", "web"),
     ("LLMOBS_RELEASE", "1.2", "release", "1.2"),
     ("LLMOBS_TRACE_HEADER", "yes", "trace_header", True),

@@ -11,7 +11,19 @@ from typing import Any
 from asgi_llmobs.otlp.limits import Limits, Refused
 from asgi_llmobs.semconv import Event, Told
 
-__all__ = ["Budget", "attributes", "block", "double", "encoded", "fields", "fixed64", "read_traces", "varint"]
+__all__ = [
+    "BYTES",
+    "VARINT",
+    "Budget",
+    "attributes",
+    "block",
+    "double",
+    "encoded",
+    "fields",
+    "fixed64",
+    "read_traces",
+    "varint",
+]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 DOUBLE, FIXED, SHORT = struct.Struct("<d"), struct.Struct("<Q"), struct.Struct("<I")
