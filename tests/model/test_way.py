@@ -56,6 +56,7 @@ class Way(RuleBasedStateMachine):
         self.finished: set[str] = set()
         self.interrupted: set[str] = set()
         self.lost: set[str] = set()
+        self.left: set[str] = set()  # of earlier processes: it is adopted in its own time
         self.start()
 
     def start(self) -> None:
@@ -119,7 +120,7 @@ class Way(RuleBasedStateMachine):
         reachable = not self.store.away and not self.store.deaf
         self.writer.flush(20.0 if reachable else 0.0)
         if reachable:
-            assert self.spool.empty() and self.missing() == set()
+            assert self.spool.empty() and self.missing() <= self.left
 
     @rule()
     def tend(self) -> None:
@@ -149,6 +150,7 @@ class Way(RuleBasedStateMachine):
         if self.durable:
             self.spool.forsake()
             self.interrupted |= set(self.opened)
+            self.left = set(self.finished)
         elif not clean:
             self.lost |= self.finished
         self.opened = {}

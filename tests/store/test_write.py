@@ -159,6 +159,9 @@ def test_failed_attempt_is_kept_even_alone(database: Database) -> None:
     assert counts(database)["attempts"] == 1
 
 
+CYCLE: dict[str, Any] = {}
+CYCLE["again"] = CYCLE
+
 BAD = {
     "nul": {"name": "a\0b", "user_id": "u\0", "text": "x\0y", "properties": {"k\0": "v\0"}},
     "surrogate": {"name": "a\ud800b", "session_id": "\udfff", "properties": {"\ud800": "\udc00"}},
@@ -171,6 +174,15 @@ BAD = {
     "no money": {"cost": Cost(amount=Decimal("NaN"))},
     "deep": {"attributes": {"x": __import__("functools").reduce(lambda value, _: [value], range(3_000), 1)}},
     "types": {"attributes": {1: {2, 3}, "o": object(), "b": b"\xff"}, "details": {"big": 10**400}},
+    "digits": {"response_body": body(b'{"n": ' + b"9" * 5_000 + b"}"), "usage_raw": {"n": 10**5_000}},
+    "exponent": {"usage_raw": {"n": float("1e400")}, "response_body": body(b'{"n": 1e400}')},
+    "beyond four bytes": {"status": 2**31, "pid": 2**31, "usage": Usage(input_tokens=2**31, output_tokens=2**32)},
+    "mark and twice the same": {"request_body": body(b'\xef\xbb\xbf{"model": "a", "model": "b"}')},
+    "wide": {"request_body": body('{"model": "x"}'.encode("utf-16"))},
+    "escapes": {"name": "\x1b[31m\u202eevil\u200b", "user_id": "\U0001f468\u200d\U0001f469", "route": "/\x9b0m"},
+    "nothing": {"request_body": body(b""), "response_body": body(b"")},
+    "cycle": {"attributes": CYCLE},
+    "many": {"properties": {f"p{number}": "v" for number in range(3_000)}},
     "torn": {"response_body": body(b'{"choices": [{"mess\xff')},
     "garbage": {"request_body": body(b"\xff\xfe\x00"), "response_body": body(b"<html>\0")},
 }
