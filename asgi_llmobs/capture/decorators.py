@@ -95,6 +95,8 @@ class OpenSpan:
             self._caller = caller()
             self._input_text = self.input, self._text(self.input)  # now: the app may change it while it works on it
         self._start, self._clock = time.time_ns(), time.monotonic_ns()
+        if self._recorded and self._place is not None:
+            recorder.opened(self._place.span_id or "", self._running)
         return self
 
     def _begin_trace(self, shared: Trace, own: dict[str, str]) -> None:

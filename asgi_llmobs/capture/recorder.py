@@ -100,10 +100,10 @@ class Recorder:
         begin, end = list(self._begin_ns), list(self._end_ns)
         return int(median(begin) + median(end)) if begin and end else None
 
-    def opened(self, span: Span) -> None:
-        """A span has begun; its record follows when it is complete."""
+    def opened(self, id: str, tell: Callable[[], Span | None]) -> None:
+        """A span has begun; its record follows when it is complete. *tell*, a method, gives it as it stands."""
         with safely("opened"):
-            self.spool.opened(span)
+            self.spool.opened(id, tell)
 
     def record(self, span: Span) -> None:
         """A span that is complete."""

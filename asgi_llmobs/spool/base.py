@@ -47,8 +47,8 @@ class Spool(Protocol):
     def progress(self, entry: Exchange) -> None:
         """More of the answer of a call that has begun came in."""
 
-    def opened(self, span: Span) -> None:
-        """Note a span that has begun; it is put, with the same id, when it is complete."""
+    def opened(self, id: str, tell: Callable[[], Span | None]) -> None:
+        """Note a span that has begun: *tell*, a method, gives it as it stands. It is put when it is complete."""
 
     def put(self, entry: Entry) -> None:
         """Take over a finished call or span. Never blocks, never raises for lack of room: drops and counts."""

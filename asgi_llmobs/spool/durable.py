@@ -4,8 +4,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
 from typing import Any
+from weakref import WeakMethod
 
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.redaction import Redactor
@@ -77,7 +77,6 @@ class DurableSpool(Ledger):
         self._taken: list[Item] = []
         self._told: set[int] = set()
         self._inherited: dict[int, Exchange] = {}
-        self._calls = count(1)
         self._stored = 0
         self._begun = False
         self._pid = os.getpid()
@@ -113,14 +112,12 @@ class DurableSpool(Ledger):
             self.keeper.running()
         self.wake()  # the writer tells of calls that run for long, so it has to be up by now
 
-    def opened(self, span: Span) -> None:
-        """A span whose process dies still comes back."""
+    def opened(self, id: str, tell: Callable[[], Span | None]) -> None:
+        """A span has begun: where it lasts, it comes back although its process dies."""
         if self._pid != os.getpid():
             self.reset_after_fork()
-        if not self._begun:
-            self._start()
-        with self.lock:
-            self._opened(span)
+        if len(self.spans) < MAX_ROOTS:
+            self.spans[id] = time.monotonic_ns(), WeakMethod(tell)
 
     def _opened(self, span: Span) -> None:
         call = next(self._calls)
@@ -183,6 +180,7 @@ class DurableSpool(Ledger):
         return item
 
     def _span(self, entry: Span) -> Item:
+        self.spans.pop(entry.id, None)
         call, *before = self.roots.pop(entry.id, None) or (next(self._calls),)
         item = Item(entry, weight(entry), before, call)
         small = item.size <= self.inline

@@ -20,8 +20,7 @@ logger = logging.getLogger("asgi_llmobs")
 RETRY_SECONDS = 5.0
 SYNC_SECONDS = 1.0  # what a power failure may cost
 STALL_SECONDS = 0.5  # a disk that does not answer for so long is left alone
-SPARES = 4  # that are kept ready where files fill quickly
-GROWN = 16 * 1024 * 1024  # beyond, files are four times as large: there are fewer to hold open
+SPARES = 3  # that are kept ready where files fill quickly
 
 
 class Journal:
@@ -109,10 +108,7 @@ class Journal:
     def pressed(self) -> bool:
         """Whether the next files would be beyond the cap."""
         free = sum(segment.size for segment in (*self._ready, *self._full, *self._resting) if segment.live <= 0)
-        return self.total - free + 2 * self._next_size() > self.cap
-
-    def _next_size(self) -> int:
-        return self.size if self.total < GROWN else 4 * self.size
+        return self.total - free + 4 * self.size > self.cap
 
     # on the side of the app, with the spool's lock
 
@@ -184,8 +180,8 @@ class Journal:
         needed = frame_size(len(payload))
         segment = self._dense
         if segment is None or not segment.fits(needed):
-            size = max(self._next_size(), -(-(needed + HEADER) // 4096) * 4096)
-            room = self.total + size <= self.cap + (self.size if beyond else 0)
+            size = max(2 * self.size, -(-(needed + HEADER) // 4096) * 4096)
+            room = self.total + size <= self.cap + (size if beyond else 0)
             made = self._make(size) if room and time.monotonic() >= self._retry_at else None
             if made is None:
                 return None
@@ -292,7 +288,7 @@ class Journal:
                     self._full.append(segment)
         dense = self._dense
         if dense is not None and dense.live <= 0 and dense.used > HEADER:
-            if dense.size <= self.size:
+            if dense.size <= 2 * self.size:
                 dense.rewind()
             else:
                 self._dense = None
@@ -326,8 +322,7 @@ class Journal:
         """Have files ready: more of them where they fill quickly."""
         while len(self._ready) < self._wanted() and time.monotonic() >= self._retry_at:
             self._still_busy()
-            size = self._next_size()
-            segment = self._make(size) if self.total + size <= self.cap else None
+            segment = self._make(self.size) if self.total + self.size <= self.cap else None
             if segment is None:
                 break
             with self._spool_lock:

@@ -2,9 +2,11 @@
 
 from collections import Counter, deque
 from collections.abc import Callable
+from itertools import count
 from typing import Any
+from weakref import WeakMethod
 
-from asgi_llmobs.records import Exchange
+from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.spool import revival, serial
 from asgi_llmobs.spool.base import Entry
 from asgi_llmobs.spool.frames import Kind
@@ -60,9 +62,15 @@ class Ledger:
         self.late: deque[Item] = deque()  # to be written as soon as that can be done
         self.open: dict[int, Open] = {}
         self.roots: dict[str, tuple[int, Place]] = {}  # spans that are not complete
+        self.spans: dict[str, tuple[int, WeakMethod[Callable[[], Span | None]]]] = {}  # since when, and who tells it
         self.captured = self.adopted = 0
         self.damaged: Counter[str] = Counter()
         self._resolve = resolve
+        self._calls = count(1)
+
+    def number(self) -> int:
+        """That of another call."""
+        return next(self._calls)
 
     def empty(self) -> bool:
         """Whether nothing waits."""

@@ -49,7 +49,7 @@ class MemorySpool:
     def progress(self, entry: Exchange) -> None:
         """More of an answer came in: the call itself has it."""
 
-    def opened(self, span: Span) -> None:
+    def opened(self, id: str, tell: Callable[[], Span | None]) -> None:
         """Nothing outlives the process: what is complete will do."""
 
     def put(self, entry: Entry) -> None:

@@ -42,6 +42,7 @@ class Upkeep:
         self._spool = spool
         self._redactor = redactor
         self._full = full
+        self._plain = full and redactor is None
         self._estates: set[Estate] = set()
         self._strange: set[str] = set()  # folders that are not ours to take
         self.adopt_at = 0.0
@@ -56,6 +57,8 @@ class Upkeep:
             self._write_late()
         with safely("spool parts"):
             self._note_open()
+        with safely("spool spans"):
+            self._note_spans()
         with safely("spool room"):
             self._make_room()
         with safely("spool leftovers"):
@@ -68,7 +71,7 @@ class Upkeep:
     def pause(self) -> float:
         """Seconds until the next look."""
         spool = self._spool
-        return PART_SECONDS if spool.open or not spool.empty() else IDLE_SECONDS
+        return PART_SECONDS if spool.open or spool.spans or not spool.empty() else IDLE_SECONDS
 
     # what is written late
 
@@ -150,6 +153,28 @@ class Upkeep:
         for span_id, (call, place) in list(spool.roots.items()):
             if self._pins([place]):
                 self._move_root(span_id, call, place)
+
+    def _note_spans(self) -> None:
+        """Spans of the app that last."""
+        spool, until = self._spool, time.monotonic_ns() - LASTING_NS
+        for id, (began, tell) in list(spool.spans.items()):
+            if began > until or id in spool.roots:
+                continue
+            told = tell()
+            span = told() if told is not None else None
+            if span is None:
+                spool.spans.pop(id, None)
+                continue
+            call = spool.number()
+            place = spool.journal.write(Kind.ROOT, serial.span(span, full=self._plain), call=call)
+            if place is None:
+                return
+            with spool.lock:
+                there = id in spool.spans and id not in spool.roots
+                if there:
+                    spool.roots[id] = call, place
+            if not there:
+                spool.journal.release([place])
 
     def _note_request(self, key: int, state: Open) -> None:
         spool, entry = self._spool, state.entry
@@ -236,7 +261,7 @@ class Upkeep:
             payload = serial.end(bare, serial.secrets_in(bare), 0, started=False, message=quiet)
             kind = Kind.END
         else:
-            kind, payload = Kind.SPAN, serial.span(bare, full=self._full and self._redactor is None)
+            kind, payload = Kind.SPAN, serial.span(bare, full=self._plain)
         place = spool.journal.write(kind, payload, call=item.call, beyond=True)
         with spool.lock:
             stale = item.places

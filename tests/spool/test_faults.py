@@ -199,3 +199,28 @@ def test_f27_a_rule_that_fails_withholds_the_body(tmp_path: Path) -> None:
 
     assert b"words" not in content
     assert all(b"withheld" in text for text in texts(left(tmp_path)))
+
+
+def test_a_span_that_lasts_comes_back(tmp_path: Path, spool: DurableSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As interrupted, with what it was told so far; one that ended does not come back a second time."""
+    monkeypatch.setattr(upkeep_module, "LASTING_NS", -1)
+
+    class Work:
+        def __init__(self) -> None:
+            self.span = span(outcome="running", duration_ns=None, input="asked", kind="tool")
+
+        def tell(self) -> Span:
+            return self.span
+
+    lasting, ended, forgotten = Work(), Work(), Work()
+    for work in (lasting, ended, forgotten):
+        spool.opened(work.span.id, work.tell)
+    del forgotten, work
+    spool.tend()
+    spool.put(ended.span)
+    spool.forsake()
+
+    found = {entry.id: entry for entry in left(tmp_path)}
+    assert set(found) == {lasting.span.id, ended.span.id}
+    assert isinstance(back := found[lasting.span.id], Span)
+    assert (back.outcome, back.input, back.kind) == ("interrupted", "asked", "tool")
