@@ -53,7 +53,8 @@ SERVERS: dict[str, Command] = {
     "granian-2": granian("--workers", "2", "--respawn-failed-workers"),
     "daphne": lambda port: ["daphne", "-p", str(port), "-v", "0", APP],
 }
-NO_LIFESPAN = ("uvicorn-no-lifespan", "daphne")
+# no lifespan is sent, or, by hypercorn with several workers, cut off: what was not stored yet comes with the next start
+NO_LIFESPAN = ("uvicorn-no-lifespan", "daphne", "hypercorn-2")
 
 
 class Server:
