@@ -5,6 +5,8 @@ import builtins
 import importlib
 import inspect
 import pkgutil
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,3 +182,46 @@ def test_our_nth_function_fails(tmp_path: Path, part: int) -> None:
 def test_each_of_our_functions_fails(tmp_path: Path, part: int, error: type[Exception]) -> None:
     """All of them, and with errors that come from anywhere."""
     run(tmp_path, FUNCTIONS[part::8], error)
+
+
+def test_what_fails_all_the_time_rests(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many failures within a minute nothing is captured for a while, which is counted; then it is again."""
+    watched, bare = app(obs), app(None)
+    expected = visit(bare)
+    monkeypatch.setattr(safely, "BREAK_AFTER", 5)
+    monkeypatch.setattr(safely, "_recent", deque(maxlen=5))
+    monkeypatch.setattr(safely, "REST_SECONDS", 0.5)
+    monkeypatch.setattr(obs.spool, "begin", fail)
+    while not safely.resting():
+        assert visit(watched) == expected
+    monkeypatch.undo()
+    monkeypatch.setattr(safely, "_rests_until", time.monotonic() + 60)
+    assert visit(watched) == expected
+    assert obs.flush(20) and obs.stats().dropped["capture rests"] >= 3 and adds_up(obs)
+    monkeypatch.setattr(safely, "_rests_until", 0.0)
+    before = obs.stats()
+    assert visit(watched) == expected and obs.flush(20)
+    assert obs.stats().stored >= before.stored + 6 and obs.stats().dropped == before.dropped
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("injected")
+
+
+def test_a_slow_redactor_holds_up_nobody(tmp_path: Path) -> None:
+    """It works in the writer's thread: the app answers as fast as without it."""
+
+    def slow(text: str) -> str:
+        time.sleep(0.2)
+        return text
+
+    engine = LLMObs(f"sqlite:///{tmp_path / 'llmobs.db'}", redact=slow)
+    watched = app(engine)
+    visit(watched)
+    took = []
+    for _ in range(5):
+        started = time.perf_counter()
+        visit(watched)
+        took.append(time.perf_counter() - started)
+    assert sorted(took)[2] < 0.2 and adds_up(engine)
+    engine.close()
