@@ -20,10 +20,11 @@ from asgi_llmobs.errors import StoreError
 from asgi_llmobs.store import shards
 from asgi_llmobs.store.tables import PARTITIONED
 
-__all__ = ["Day", "Dropped", "days", "drop_before", "first_key", "make_tables", "new_keys"]
+__all__ = ["Day", "Dropped", "days", "drop_before", "drop_empty", "first_key", "make_tables", "new_keys"]
 
 NUMBER_BITS = 36
-DAY_NS = 86_400 * 1_000_000_000
+SECOND = 1_000_000_000
+DAY_NS = 86_400 * SECOND
 FAR = 1 << 18  # stands for the day of all that claims to begin later than tomorrow
 AHEAD = 2  # days whose partitions are made before they begin
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -169,18 +170,47 @@ def drop_before(connection: Connection, ns: int) -> Dropped:
         StoreError: Somebody reads for so long that it could not be done now, out of the transaction.
     """
     gone = spans = 0
-    if connection.dialect.name == "sqlite":
-        return Dropped(gone, spans)
-    ask = connection.exec_driver_sql
-    ask("SET LOCAL lock_timeout TO '1s'")  # it waits for those who read, and everybody else waits behind it
-    shards.drop_leftovers(connection)
-    for day in days(connection):
-        name = partition_name(PARTITIONED[0], day.number)
+    for day in prepared_to_drop(connection):
         if day.end_ns > ns:
             break
-        count, last = ask(f"SELECT count(*), max(start_ns) FROM {name}").one()  # noqa: S608
+        count, last = connection.exec_driver_sql(f"SELECT count(*), max(start_ns) FROM {part(day)}").one()  # noqa: S608
         if last is None or last < ns:
-            for table in PARTITIONED:
-                shards.drop_table(connection, partition_name(table, day.number))
+            drop(connection, day)
             gone, spans = gone + 1, spans + count
     return Dropped(gone, spans)
+
+
+def drop_empty(connection: Connection) -> int:
+    """Drop the partitions of past days that hold no span any more; how many.
+
+    Args:
+        connection: In a write transaction.
+
+    Raises:
+        StoreError: As with :func:`drop_before`.
+    """
+    gone = 0
+    for day in prepared_to_drop(connection):
+        query = f"SELECT extract(epoch FROM now()) >= %s AND NOT EXISTS (SELECT FROM {part(day)})"  # noqa: S608
+        if connection.exec_driver_sql(query, (day.end_ns // SECOND,)).scalar():
+            drop(connection, day)
+            gone += 1
+    return gone
+
+
+def prepared_to_drop(connection: Connection) -> list[Day]:
+    if connection.dialect.name == "sqlite":
+        return []
+    # dropping waits for those who read, and everybody else waits behind it
+    connection.exec_driver_sql("SET LOCAL lock_timeout TO '1s'")
+    shards.drop_leftovers(connection)
+    return days(connection)
+
+
+def part(day: Day) -> str:
+    return partition_name(PARTITIONED[0], day.number)
+
+
+def drop(connection: Connection, day: Day) -> None:
+    for table in PARTITIONED:
+        shards.drop_table(connection, partition_name(table, day.number))

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, and_, func, or_, select, true
 
+from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.store import pins, search
 from asgi_llmobs.store.contents import packed_content, unpacked_content
 from asgi_llmobs.store.database import Database, in_chunks, insert
+from asgi_llmobs.store.partitions import drop_empty
 from asgi_llmobs.store.rows import property_rows
 from asgi_llmobs.store.sums import Counted, mark_of
 from asgi_llmobs.store.tables import (
@@ -297,6 +299,7 @@ def shrink(database: Database, *, whole: bool = False) -> Iterator[None]:
             row.
     """
     if not database.sqlite:
+        drop_empty_days(database)
         if whole:
             database.vacuum_rows()
         return
@@ -314,6 +317,16 @@ def shrink(database: Database, *, whole: bool = False) -> Iterator[None]:
     while database.vacuum(VACUUM_PAGES, 0.0 if whole else FREE_SHARE):
         yield
     database.checkpoint()
+
+
+def drop_empty_days(database: Database) -> None:
+    """Drop the partitions that have become empty; where somebody reads them for long, the next time."""
+    try:
+        with database.write() as connection:
+            drop_empty(connection)
+    except StoreError as error:
+        if error.trouble != Trouble.TRANSIENT:
+            raise
 
 
 def removed(connection: Connection) -> int:

@@ -8,7 +8,9 @@ import pytest
 
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.limits import Retention
 from asgi_llmobs.queries.requests import get_request, list_requests
+from asgi_llmobs.retention import prune
 from asgi_llmobs.store import partitions
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.partitions import DAY_NS, days, drop_before, first_key
@@ -138,6 +140,19 @@ def test_whole_days_are_dropped(database: Database, calendar: Calendar) -> None:
     assert parts(database, "llmobs_properties") == {date(-4): 3, date(0): 3}
     calendar.turn(0)
     assert Sink(database).write([request()]) == (1, 0)
+
+
+def test_days_that_were_emptied_are_dropped(database: Database, calendar: Calendar) -> None:
+    """Retention takes out traces one by one; the partition of a past day goes with the last of them."""
+    for shift in (-9, -5, 0):
+        Sink(database).write([request(start_ns=calendar.turn(shift), properties={"plan": "pro"}) for _ in range(3)])
+    calendar.turn(0)
+    gone = prune(database, Retention(spans=3), now_ns=(TODAY + 1) * DAY_NS)
+
+    assert gone.spans == 6
+    with database.read() as connection:
+        assert [day.number - TODAY for day in days(connection)] == [0, 1, 2]
+    assert parts(database) == parts(database, "llmobs_contents") == {date(0): 3}
 
 
 def test_dropping_waits_for_nobody_long(database: Database, calendar: Calendar) -> None:
