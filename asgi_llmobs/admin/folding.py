@@ -159,9 +159,10 @@ def crumbs(outline: Outline, node: Node | None) -> list[dict[str, str | None]]:
 def landmarks(nodes: Sequence[Node], selected: Node | None) -> dict[str, str]:
     """Where to look first: the node with the longest time of its own, the dearest request, the next failure."""
     found: dict[str, str] = {}
-    slowest = min(nodes, key=own_time, default=None)
-    if slowest is not None and own_time(slowest):
-        found["slowest"] = slowest.id
+    longest = 0
+    for node in nodes:
+        if -whole_time(node) > longest and -own_time(node) > longest:  # the first is quick to tell, and never less
+            longest, found["slowest"] = -own_time(node), node.id
     dearest = min(nodes, key=own_cost, default=None)
     if dearest is not None and own_cost(dearest):
         found["dearest"] = dearest.id

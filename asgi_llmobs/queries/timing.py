@@ -35,6 +35,8 @@ def self_time(node: Node) -> int | None:
     end = own_end(node)
     if node.fact is None or end is None:
         return None
+    if not node.children:
+        return node.fact.duration_ns
     children: list[tuple[int, int]] = []
     stack = list(node.children)
     while stack:

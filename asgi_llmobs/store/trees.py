@@ -177,7 +177,7 @@ def link_spans(nodes: Sequence[Node], by_id: dict[str, Node]) -> None:
                 node.parent.children.append(node)  # type: ignore[attr-defined]
             else:
                 node.parent.children = [node]
-    for node in nodes:
+    for node in nodes if nodes and nodes[-1].fact is None else ():  # without virtual ones they came in this order
         if len(node.children) > 1:
             node.children.sort(key=order)  # type: ignore[attr-defined]
 

@@ -1,0 +1,76 @@
+"""What a large trace costs to read, beside a small one: milliseconds of CPU, the best of several runs.
+
+python -m benchmarks.trees [--spans 10000] [--depth 60] [--store URL] [--runs 7]
+"""
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from asgi_llmobs.admin.folding import Folding
+from asgi_llmobs.admin.page import View
+from asgi_llmobs.auth import Role
+from asgi_llmobs.config import Config
+from asgi_llmobs.queries.traces import get_trace
+from asgi_llmobs.records import Kind, Request, Span
+from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.write import Sink
+
+START_NS = 1_790_000_000_000_000_000
+PORTION = 2_000  # spans stored at a time
+
+
+def spans(trace_id: str, count: int, depth: int) -> Iterator[Span]:
+    """A chain of *depth* levels with the rest hung below it anywhere."""
+    chance = random.Random(7)
+    ids: list[str] = []
+    for number in range(count):
+        id = f"{trace_id[:6]}{number:010x}"
+        parent = None if not ids else ids[-1] if number < depth else chance.choice(ids)
+        common: dict[str, Any] = {
+            "id": id, "trace_id": trace_id, "parent_id": parent, "name": f"node {number}",
+            "start_ns": START_NS + number * 1_000_000, "duration_ns": chance.randrange(1, 10**9),
+        }  # fmt: skip
+        yield Request(kind=Kind.LLM, **common) if number % 3 == 2 else Span(**common)
+        ids.append(id)
+
+
+def measured(read: Callable[[], Any], runs: int) -> float:
+    """CPU milliseconds of the best run."""
+    times = []
+    for _ in range(runs + 1):
+        begin = time.process_time()
+        read()
+        times.append((time.process_time() - begin) * 1_000)
+    return min(times[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spans", type=int, default=10_000)
+    parser.add_argument("--depth", type=int, default=60)
+    parser.add_argument("--store", help="database URL; a new SQLite file unless given")
+    parser.add_argument("--runs", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(options.store or f"sqlite:///{folder}/llmobs.db")
+        view = View(database=database, project="default", role=Role.OWNER, config=Config.make())
+        for name, count in (("small", 100), ("large", options.spans)):
+            trace_id = name.encode().hex().ljust(32, "0")
+            made = list(spans(trace_id, count, min(options.depth, count)))
+            for place in range(0, count, PORTION):
+                Sink(database).write(made[place : place + PORTION])
+            read = partial(get_trace, database, trace_id, project="default")
+            page = measured(partial(read, choose=Folding(view)), options.runs)
+            whole = measured(read, options.runs)
+            each = 1_000 * page / count
+            print(f"{name} {count:6} spans: page {page:8.1f} ms, {each:6.1f} µs a span; whole {whole:8.1f} ms")
+        database.dispose()
+
+
+if __name__ == "__main__":
+    main()
