@@ -116,9 +116,9 @@ def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
     for secret in secrets:
         if secret in content:
             content = content.replace(secret, MARK_BYTES)
-    if not holds_credentials(content):
-        return content
     seen = content if len(content) < LONG else distinct(content)
+    if not holds_credentials(seen):
+        return content
     words = suspicious_words(seen)
     if words:
         for literals, pattern in CREDENTIALS:
