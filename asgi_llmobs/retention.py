@@ -16,9 +16,11 @@ from asgi_llmobs.store.leases import Lease
 from asgi_llmobs.store.removal import OldTrace
 from asgi_llmobs.store.values import name
 
-__all__ = ["Pruned", "Retention", "Sweeper", "prune"]
+__all__ = ["Pace", "Pruned", "Retention", "Sweeper", "prune"]
 
 STEP = 200  # spans that go in one transaction at most
+LEAST_STEP = 20
+STEP_SECONDS = 0.02  # that one transaction should hold up others
 PAUSE_SECONDS = 0.05  # in which others may write
 SWEEP_PAUSE_SECONDS = 0.2
 SWEEP_SECONDS = 300.0  # between two looks at what is to go
@@ -250,12 +252,24 @@ def beyond(
             yield trace._replace(weight=int(trace.weight * scale))
 
 
-def grouped(traces: Iterator[OldTrace]) -> Iterator[list[OldTrace]]:
+class Pace:
+    """How many spans go in one transaction: as many as a moment is enough for, on this machine and just now."""
+
+    def __init__(self) -> None:
+        self.spans = STEP // 2
+
+    def took(self, spans: int, seconds: float) -> None:
+        """So many went in so long."""
+        fit = int(spans * STEP_SECONDS / max(seconds, 1e-6))
+        self.spans = max(LEAST_STEP, min(STEP, (self.spans + fit) // 2))
+
+
+def grouped(traces: Iterator[OldTrace], pace: Pace) -> Iterator[list[OldTrace]]:
     """The traces in groups for one step each; one that is too large for a step stands alone."""
     group: list[OldTrace] = []
     spans = 0
     for trace in traces:
-        if group and (spans + trace.spans >= STEP or len(group) >= STEP):
+        if group and (spans + trace.spans >= pace.spans or len(group) >= pace.spans):
             yield group
             group, spans = [], 0
         group.append(trace)
@@ -268,18 +282,18 @@ def gone(
     database: Database, traces: Iterator[OldTrace], lease: Lease | None, delete: Callable[..., int]
 ) -> Generator[Pruned, None, bool]:
     """Delete *traces*, or their bodies; ``False`` where the lease was taken away before it was all gone."""
-    whole = delete is removal.remove
-    for group in grouped(traces):
+    whole, pace = delete is removal.remove, Pace()
+    for group in grouped(traces, pace):
         spans, weight = sum(trace.spans for trace in group), sum(trace.weight for trace in group)
         if lease is None:
             yield Pruned(spans if whole else 0, weight, 0 if whole else spans)
-        elif not (yield from taken_out(database, group, weight, lease, delete)):
+        elif not (yield from taken_out(database, group, weight, lease, delete, pace)):
             return False
     return True
 
 
 def taken_out(
-    database: Database, group: Sequence[OldTrace], weight: int, lease: Lease, delete: Callable[..., int]
+    database: Database, group: Sequence[OldTrace], weight: int, lease: Lease, delete: Callable[..., int], pace: Pace
 ) -> Generator[Pruned, None, bool]:
     """Delete a group; ``False`` where the lease was taken away before it was all gone."""
     by_project: dict[str, list[str]] = defaultdict(list)
@@ -287,21 +301,24 @@ def taken_out(
         by_project[trace.project].append(trace.trace_id)
     left = True
     while left:
+        limit = STEP if len(group) > 1 else pace.spans
         with database.write() as connection:
             if not lease.renew(connection, LEASE_SECONDS):
                 return False
-            count = step_of(connection, by_project, delete)
-        left = count >= STEP
+            began = time.monotonic()
+            count = step_of(connection, by_project, delete, limit)
+        pace.took(count, time.monotonic() - began)
+        left = count >= limit
         size = 0 if left else weight
         yield Pruned(count, size) if delete is removal.remove else Pruned(0, size, count)
     return True
 
 
-def step_of(connection: Any, by_project: dict[str, list[str]], delete: Callable[..., int]) -> int:
-    """Delete what fits into one step; of how many spans."""
+def step_of(connection: Any, by_project: dict[str, list[str]], delete: Callable[..., int], limit: int) -> int:
+    """Delete what fits into one step, of at most *limit* spans; of how many."""
     count = 0
     for project, traces in by_project.items():
         stay = pins.kept(connection, project, traces)  # somebody may have pinned one since it was looked at
-        if count < STEP:
-            count += delete(connection, project, [one for one in traces if one not in stay], limit=STEP - count)
+        if count < limit:
+            count += delete(connection, project, [one for one in traces if one not in stay], limit=limit - count)
     return count

@@ -19,7 +19,7 @@ from asgi_llmobs.queries.status import store_status
 from asgi_llmobs.queries.traces import get_trace, list_traces
 from asgi_llmobs.recompute import recompute
 from asgi_llmobs.records import Span
-from asgi_llmobs.retention import Pruned, Sweeper, prune
+from asgi_llmobs.retention import Pace, Pruned, Sweeper, prune
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.pins import is_pinned, pin, unpin
 from asgi_llmobs.store.write import Sink
@@ -28,6 +28,26 @@ from tests.making import SECOND, START, attempt, request, span
 TABLES = ("spans", "contents", "attempts", "properties", "traces", "sessions")
 DAY = 86_400 * SECOND
 NOW = START + 100 * DAY
+
+
+@pytest.fixture(autouse=True)
+def steps_of_full_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine steps are smaller, and there are more of them: no test is to wait for that."""
+    monkeypatch.setattr("asgi_llmobs.retention.STEP_SECONDS", 1.0)
+
+
+def test_steps_are_as_large_as_a_moment_allows() -> None:
+    """A slow machine deletes less at a time, a quick one more, within bounds."""
+    pace = Pace()
+    for _ in range(10):
+        pace.took(pace.spans, pace.spans * 0.02)
+    assert pace.spans == 50
+    for _ in range(10):
+        pace.took(pace.spans, 30.0)
+    assert pace.spans == 20
+    for _ in range(10):
+        pace.took(pace.spans, 0.0001)
+    assert pace.spans == 200
 
 
 def aged(days: float, **given: Any) -> Any:
@@ -446,7 +466,7 @@ def test_one_of_many_sweeps(database_url: str, monkeypatch: pytest.MonkeyPatch) 
     Sink(several[0]).write([aged(days / 100) for days in range(2_000)])
     sweepers = [Sweeper(database, Retention(spans=700), "default") for database in several]
 
-    sweep(sweepers, 20)
+    sweep(sweepers, 40)
 
     assert store_status(several[0], project="default").spans == 700
     for database in several:
@@ -464,7 +484,7 @@ def test_whoever_asks_takes_over(database_url: str, monkeypatch: pytest.MonkeyPa
     assert 700 < before < 3_000
 
     assert prune(database, Retention(spans=700), project="default").spans == before - 700
-    sweep([sweeper], 20)
+    sweep([sweeper], 40)
     assert store_status(database, project="default").spans == 700
     database.dispose()
 
@@ -479,7 +499,7 @@ def test_a_holder_that_died_is_followed(database_url: str, monkeypatch: pytest.M
 
     time.sleep(0.4)
     monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
-    sweep([Sweeper(database, Retention(spans=100), "default")], 10)
+    sweep([Sweeper(database, Retention(spans=100), "default")], 40)
     assert store_status(database, project="default").spans == 100
     database.dispose()
 
