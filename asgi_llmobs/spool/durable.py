@@ -152,7 +152,13 @@ class DurableSpool(Ledger):
             if item.late:
                 self.late.append(item)
             self.captured += 1
-            self.queue.add(item)
+            waiting, added = self.queue.spooled, False
+            try:
+                self.queue.add(item)
+                added = True
+            finally:  # whatever fails in there, it is counted
+                if not added and self.queue.spooled == waiting:
+                    self.queue.dropped["failed"] += 1
         if item.late and self.keeper is not None:
             self.keeper.ring()
         self.wake()
