@@ -101,6 +101,17 @@ def test_while_developing(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sender.ask("POST", "/v1/traces", {"content-type": JSON}, BODY).status == 200
 
 
+def test_its_page(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was only told of is shown like any other, but for what could be sent again."""
+    sender = visitor(obs, monkeypatch, auth=lambda request: request.headers.get("x-role"))
+    sender.ask("POST", "/v1/traces", {"x-role": "ingest", "content-type": JSON}, BODY)
+
+    page = sender.ask("GET", f"/requests/{telling.CHAT}", {"x-role": "reader"})
+
+    assert page.status == 200 and telling.ANSWER in page.text and "gpt-4o" in page.text
+    assert "curl -sS" not in page.text
+
+
 def test_strangers(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
     """They get what they get everywhere; guessing is slowed down."""
     sender = visitor(obs, monkeypatch, LLMOBS_INGEST_TOKEN=SECRET)

@@ -44,8 +44,8 @@ def load_one(view: View) -> dict[str, Any]:
         "trace": detail.trace,
         "input_omitted": detail.input_omitted,
         "output_omitted": detail.output_omitted,
-        "curl": curl(request) if view.content else None,
-        "python": python(request) if view.content else None,
+        "curl": curl(request) if view.content and request.url else None,  # only told of: nothing to call
+        "python": python(request) if view.content and request.url else None,
     }
 
 
