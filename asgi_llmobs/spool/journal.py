@@ -18,6 +18,7 @@ __all__ = ["Journal"]
 
 logger = logging.getLogger("asgi_llmobs")
 RETRY_SECONDS = 5.0
+QUIET_SECONDS = 60.0  # between two lines in the log
 SYNC_SECONDS = 1.0  # what a power failure may cost
 STALL_SECONDS = 0.5  # a disk that does not answer for so long is left alone
 SPARES = 3  # that are kept ready where files fill quickly
@@ -66,6 +67,7 @@ class Journal:
         self._filled = 0  # files since the last look
         self._begun = False  # a file was appended to
         self._retry_at = 0.0
+        self._warned_at = -QUIET_SECONDS
         self._synced_at = 0.0
         self._busy_at = 0.0  # when the disk was asked for what it has not done yet
         self.trouble: str | None = None
@@ -370,14 +372,18 @@ class Journal:
     def _failed(self, error: Exception) -> None:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         reason = str(error.strerror) if isinstance(error, OSError) else type(error).__name__
-        if self.trouble is None:
+        with self._opening:  # the app's side and the thread may both fail
+            first = self.trouble is None and self._retry_at > self._warned_at + QUIET_SECONDS
+            self.trouble = reason
+            if first:
+                self._warned_at = self._retry_at
+        if first:
             logger.warning(
                 "asgi_llmobs: no file can be written in %s (%s): calls wait in memory, and are lost if the process is "
                 "killed; the app is not affected",
                 self.root,
                 reason,
             )
-        self.trouble = reason
 
     # at the end
 
