@@ -67,6 +67,7 @@ class DurableSpool(Ledger):
         lock = threading.RLock()  # a finalizer may end one call in the middle of another
         self.keeper = Keeper(self.look_after) if thread else None
         ring = self.keeper.ring if self.keeper is not None else nobody
+        self.root = root
         journal = Journal(root, cap, segment, origin, lock, ring)
         # what is mapped, and what is being worked on, takes the other half
         queue = Queue(budget // 2, journal.release)
