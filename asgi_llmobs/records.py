@@ -481,6 +481,7 @@ class Exchange:
     caller: str | None = None
     omit_request: bool = False
     omit_response: bool = False
+    suspect: bool | None = None  # whether its bodies, as they were sent, may hold a credential; None: nobody looked
     trace: Any = None  # context.Trace while in process; dropped when it crosses to the store
     origin: Mapping[str, Any] | None = None  # service, release, host and pid, where it comes from another process
     name: str | None = None  # what an instrumentation calls it

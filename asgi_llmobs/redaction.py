@@ -116,8 +116,8 @@ def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
     for secret in secrets:
         if secret in content:
             content = content.replace(secret, MARK_BYTES)
-    seen = content if len(content) < LONG else distinct(content)
-    if not holds_credentials(seen):
+    seen = once(content)
+    if not looks_suspicious(seen):
         return content
     words = suspicious_words(seen)
     if words:
@@ -137,6 +137,15 @@ def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
 
 def holds_credentials(content: bytes) -> bool:
     """Whether :func:`without_credentials` may find something that looks like a credential: a cheaper look."""
+    return looks_suspicious(once(content))
+
+
+def once(content: bytes) -> bytes:
+    """*content*, where it is long without what the lines of a stream repeat."""
+    return content if len(content) < LONG else distinct(content)
+
+
+def looks_suspicious(content: bytes) -> bool:
     for character, trace in TRACES:
         if character in content and trace(content) is not None:
             return True
@@ -309,14 +318,15 @@ class Redactor:
             except (re.error, AttributeError) as error:
                 raise ConfigError("redact", f"{pattern!r} is no regular expression: {error}") from None
 
-    def body(self, content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
+    def body(self, content: bytes, secrets: Sequence[bytes] = (), *, harmless: bool = False) -> bytes:
         """*content* as it may be stored. A rule that fails withholds the content: it fails closed.
 
         Args:
             content: A body, or any text.
             secrets: Credentials of this very call, see :func:`secrets_of`.
+            harmless: It was looked through before, and holds nothing that looks like a credential.
         """
-        content = self.patterns(content, secrets)
+        content = self.patterns(content, secrets, harmless=harmless)
         if self._callable is None:
             return content
         try:
@@ -326,9 +336,10 @@ class Redactor:
             return WITHHELD
         return redacted if isinstance(redacted, bytes) else WITHHELD
 
-    def patterns(self, content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
+    def patterns(self, content: bytes, secrets: Sequence[bytes] = (), *, harmless: bool = False) -> bytes:
         """*content* without credentials and without what the patterns match; a callable is not asked."""
-        content = without_credentials(content, secrets)
+        if not harmless:
+            content = without_credentials(content, secrets)
         if self._patterns:
             content = unescaped(content)
             for pattern in self._patterns:

@@ -364,3 +364,14 @@ def test_a_running_call():
     made = Pipeline(Config()).running(call)
 
     assert (made.outcome, made.request_model, made.duration_ns, made.cost.amount) == ("running", "gpt-4o", None, None)
+
+
+def test_what_the_spool_saw_compressed_is_looked_through_when_it_is_read():
+    """A body in which the spool found nothing may hold a credential once it is unpacked."""
+    secret = "sk-" + "0123456789abcdef" * 2
+    headers = [(b"content-type", b"application/json"), (b"content-encoding", b"gzip")]
+
+    found = record(gzip.compress(answer(secret)), suspect=False, response_headers=headers)
+
+    assert secret.encode() not in found.response_body.content
+    assert MARK.encode() in found.response_body.content

@@ -44,11 +44,12 @@ class Sides:
         self.warnings: list[str] = []
         self._redactor = redactor
         self._max_body = max_body
-        sent = encodings.decode(exchange.request_chunks, self.request_headers.get("content-encoding", ""), DECODE_LIMIT)
+        coding = self.request_headers.get("content-encoding", "")
+        sent = encodings.decode(exchange.request_chunks, coding, DECODE_LIMIT)
+        self.sent = self._side(sent, "request", self.request_headers, coded=bool(coding))
         coding = "" if exchange.decoded else self.response_headers.get("content-encoding", "")
         self.decoded = encodings.decode(exchange.response_chunks, coding, DECODE_LIMIT)
-        self.sent = self._side(sent, "request", self.request_headers)
-        self.got = self._side(self.decoded, "response", self.response_headers)
+        self.got = self._side(self.decoded, "response", self.response_headers, coded=bool(coding))
 
     @property
     def changed(self) -> bool:
@@ -68,7 +69,7 @@ class Sides:
             body = replace(self.got.body, content=b"", slimmed=True, sha256=whole)
             self.got = self.got._replace(body=body)
 
-    def _side(self, decoded: encodings.Decoded, which: str, headers: dict[str, str]) -> Side:
+    def _side(self, decoded: encodings.Decoded, which: str, headers: dict[str, str], *, coded: bool) -> Side:
         exchange = self.exchange
         response = which == "response"
         size = exchange.response_size if response else exchange.request_size
@@ -83,7 +84,8 @@ class Sides:
             return Side(b"", b"", Body(content=b"", size=size, truncated=True) if truncated else None)
         media_type = headers.get("content-type", "")
         stored, slimmed = self._slim(content, media_type, response=response)
-        safe = self._redactor.body(stored, self.secrets)
+        harmless = exchange.suspect is False and not coded
+        safe = self._redactor.body(stored, self.secrets, harmless=harmless)
         in_whole = safe == content and len(content) <= self._max_body  # then its hash can be had at any time
         body = bodies.keep(
             safe,

@@ -185,15 +185,18 @@ def meta(exchange: Exchange, secrets: Sequence[bytes], index: int, *, message: b
 
 
 def harmless(secrets: Sequence[bytes], *contents: bytes) -> bool:
-    """Whether none of *contents* holds what must never be kept: one look at all of them."""
-    content = b"\n".join(contents)
-    for secret in secrets:
-        if secret in content:
+    """Whether none of *contents* holds what must never be kept."""
+    for content in contents:
+        for secret in secrets:
+            if secret in content:
+                return False
+        if len(content) <= PIECE:
+            if content and holds_credentials(content):
+                return False
+        # in pieces: other threads run in between
+        elif any(holds_credentials(content[at : at + PIECE + OVERLAP]) for at in range(0, len(content), PIECE)):
             return False
-    if len(content) <= PIECE:
-        return not holds_credentials(content)
-    # in pieces: other threads run in between
-    return not any(holds_credentials(content[at : at + PIECE + OVERLAP]) for at in range(0, len(content), PIECE))
+    return True
 
 
 def answer(exchange: Exchange, index: int, stop: int, secrets: Secrets) -> tuple[bytes, bytes, bytes]:
@@ -238,6 +241,7 @@ def begun(exchange: Exchange, secrets: Sequence[bytes], *, bodies: bool = True) 
     plan = plan_of(exchange)
     headers, sent = sent_headers(exchange, None, plan), request(exchange, None) if bodies else b""
     if not harmless(secrets, values_of(exchange.request_headers, plan), sent):
+        exchange.suspect = True
         headers, sent = sent_headers(exchange, secrets, plan), request(exchange, secrets) if bodies else b""
     return packed(meta(exchange, secrets, 0), headers, sent, b"", b"", b"", b"")
 
@@ -251,6 +255,7 @@ def part(exchange: Exchange, secrets: Sequence[bytes], index: int, stop: int) ->
         headers, values = got_headers(exchange, None, plan), values_of(exchange.response_headers, plan)
     clocks, lengths, body = answer(exchange, index, stop, None)
     if not harmless(secrets, values, tail(exchange, index) + body):
+        exchange.suspect = True
         headers = got_headers(exchange, secrets, plan) if headers else b""
         clocks, lengths, body = answer(exchange, index, stop, secrets)
     return packed(said, b"", b"", headers, clocks, lengths, body)
@@ -304,7 +309,10 @@ def end(
     sent_values = values_of(exchange.request_headers, plan) if plan is not None else b""
     got_values = values_of(exchange.response_headers, got)
     if not harmless(secrets, sent_values, found[1], got_values, tail(exchange, index) + found[5]):
+        exchange.suspect = True
         found = sections(secrets)
+    elif bodies and exchange.suspect is None and stop == len(exchange.response_chunks):
+        exchange.suspect = exchange.omit_request or exchange.omit_response  # what is omitted was not looked at
     return packed(meta(exchange, secrets, index, message=message), *found)
 
 

@@ -13,7 +13,7 @@ from asgi_llmobs.spool.frames import Kind
 from tests.spool.calls import TOKEN, call, finish, span, stream
 
 RESOLVE = revival.resolver(())
-NOT_KEPT = {"trace", "request_headers", "response_headers", "origin"}
+NOT_KEPT = {"trace", "suspect", "request_headers", "response_headers", "origin"}
 
 
 def through(exchange: Exchange) -> Exchange:
@@ -77,6 +77,22 @@ def test_a34_no_credential_enters() -> None:
     for word in (secret, b"query-secret", b"pass-word", b"secret=1"):
         assert word not in whole
     assert through(before).url.endswith("?api_key=[redacted]&x=1")
+
+
+def test_what_was_looked_through_is_remembered() -> None:
+    """In whole and without a find; what is omitted, quotes a credential, or is not written was not looked through."""
+
+    def told(exchange: Exchange, **given: bool) -> bool | None:
+        finish(exchange, b'{"content":"hello"}')
+        serial.end(exchange, serial.secrets_in(exchange), 0, started=False, **given)
+        return exchange.suspect
+
+    assert told(call()) is False
+    assert told(call(), bodies=False) is None
+    assert told(call(omit_request=True)) is True
+    assert told(call(b"sk-0123456789abcdef0123")) is True
+    assert told(call(TOKEN.encode())) is True
+    assert told(call(suspect=True)) is True  # as an earlier record told
 
 
 def test_omitted_bodies_never_enter() -> None:
