@@ -107,7 +107,7 @@ class TestCommand:
         obs.close()
 
     def test_what_waits_goes_too(self, obs: LLMObs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """What a running process stores meanwhile is erased from the store too."""
+        """What a running process stores meanwhile is erased from the store too, and nothing is left where it waited."""
         Sink(obs.database).write(about(f"{NEEDLE}-u", "s", "a" * 32))
         obs.spool.put(span(user_id=f"{NEEDLE}-u", input=WORDS))
         assert list(mentions(str(tmp_path / "data" / "spool"), [f"{NEEDLE}-u"]))
@@ -117,6 +117,7 @@ class TestCommand:
         assert "erased" in capsys.readouterr().out
         files = (tmp_path / "data").glob("llmobs.db*")
         assert [path.name for path in files if NEEDLE.encode() in path.read_bytes()] == []
+        assert list(mentions(str(tmp_path / "data" / "spool"), [NEEDLE])) == []
 
     def test_says_what_it_cannot_reach(
         self, obs: LLMObs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
