@@ -15,8 +15,10 @@ HALF_RUN = re.compile(rb"[A-Za-z0-9+/_-]{8192}")
 VECTOR = re.compile(rb"\[(?:\s*+-?+[0-9][0-9.eE+-]*+\s*+,?+){16,}+\]")
 BASE64_EMBEDDING = re.compile(rb'("embedding"\s*+:\s*+)"[A-Za-z0-9+/]{64,}+={0,2}"')
 
-MANY_LINES = 8
-TRIES = 16  # lines that are compared with the one before, to find out in what those to come will be alike
+ENDINGS = (b"\r\n\r\n", b"\n\n", b"\r\n", b"\n")  # of the events of a stream
+FIRST_EVENTS = 2_048  # bytes in which such an ending has to stand
+MANY = 6  # events that differ in one string; of less nothing is left out
+TRIES = 16  # events that are compared with the one before, to find out in what those to come will be alike
 
 BINARY_TYPES = frozenset(("application/octet-stream", "application/zip", "application/pdf"))
 
@@ -81,28 +83,23 @@ def is_text(media_type: str, content: bytes) -> bool:
 
 
 def distinct(content: bytes) -> bytes:
-    """*content* without what its lines repeat: for whoever looks for something in it.
+    """*content* without what its events repeat: for whoever looks for something in it.
 
-    The events of a stream mostly differ from each other in one string. Of such lines only that is given again, between
-    quotation marks, so that nothing that stood in one string is cut or joined.
+    The events of a stream mostly differ from each other in one string. What stands between two such strings is given
+    once, and the strings between quotation marks, so that nothing that stood in one of them is cut or joined.
     """
-    lines = [line for line in content.split(b"\n") if line]
-    if len(lines) < MANY_LINES:
+    between = next((ending for ending in ENDINGS if ending in content[:FIRST_EVENTS]), None)
+    if between is None:
         return content
-    found = []
-    head = tail = before = b""
-    start = stop = tries = 0
-    for line in lines:
-        if start and line[:start] == head and line[stop:] == tail and len(line) >= start - stop:
-            found.append(line[start - 1 : stop + 1 or None])
-            continue
-        found.append(line)
-        if before and tries < TRIES:
-            tries += 1
-            head, tail = alike(before, line)
-            start, stop = (len(head), -len(tail)) if head and tail else (0, 0)
-        before = line
-    return b"\n".join(found)
+    before = b""
+    for event in content.split(between, TRIES)[:-1]:
+        head, tail = alike(before, event)
+        if head and tail:
+            joint = tail + between + head
+            if content.count(joint) >= MANY:
+                return joint + between + content.replace(joint, b'"\n"')
+        before = event
+    return content
 
 
 def alike(one: bytes, other: bytes) -> tuple[bytes, bytes]:

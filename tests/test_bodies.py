@@ -81,13 +81,27 @@ def event(text: str, **more: object) -> bytes:
 
 
 def test_what_lines_repeat_is_left_out():
-    """Of lines that differ in one string that string is left, in its quotation marks; of others all."""
+    """Of events that differ in one string that string is left, in its quotation marks; what they share stands once."""
     lines = [event(f" word{number}") for number in range(50)]
     odd = event("other", usage={"total": 5})
     found = bodies.distinct(b"\n\n".join([*lines, odd, *lines]))
 
     assert len(found) < 3_000
-    assert found.startswith(lines[0] + b"\n" + lines[1]) and b'" word49"' in found and odd in found
+    assert b'" word49"' in found and b'"usage": {"total": 5}' in found
+    assert b'"other"' in found and b'{"content": "' in found and b"chatcmpl-1" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [(b"", b"\n"), (b"", b"\r\n"), (b"", b"\n\n"), (b"event: delta\n", b"\n\n"), (b"event: delta\r\n", b"\r\n\r\n")],
+)
+def test_whatever_ends_an_event(name, ending):
+    """Names of events and any line ending are left out alike; what only the repeated part says is found."""
+    events = [name + event(f" word{number}", api_key="k") for number in range(50)]
+    found = bodies.distinct(event("first") + ending + ending.join(events) + ending)
+
+    assert len(found) < 2_000 and b'"api_key"' in found
+    assert all(b'" word%d"' % number in found for number in range(50))
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 30, 59])

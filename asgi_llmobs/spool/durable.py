@@ -170,7 +170,8 @@ class DurableSpool(Ledger):
         size = weight(entry)
         started = state.size == entry.request_size
         index = 0 if entry.response_truncated or not state.places else state.index
-        bodies = not self.held_back and size <= self.inline
+        left = sum(map(len, entry.response_chunks[index:])) + (0 if started else entry.request_size)
+        bodies = not self.held_back and left <= self.inline
         item = Item(entry, size, state.places, state.call)
         place = None
         try:
@@ -210,13 +211,18 @@ class DurableSpool(Ledger):
 
     def take(self, limit: int) -> Sequence[Entry]:
         """Up to *limit* entries, oldest first; the same again until :meth:`done` is called."""
-        if not self._taken:
-            with self.lock:
-                self._taken = self.queue.take(limit, TAKE_BYTES)
-            for item in list(self._taken):
+        while not self.empty():
+            if not self._taken:
+                with self.lock:
+                    self._taken = self.queue.take(limit, TAKE_BYTES)
+                if not self._taken:
+                    break
+            for item in list(self._taken):  # also those whose reading failed the last time
                 self._load(item)
-        entries = [item.entry for item in self._taken if item.entry is not None]
-        return entries if entries or self.empty() else self.take(limit)
+            entries = [item.entry for item in self._taken if item.entry is not None]
+            if entries:
+                return entries
+        return []
 
     def _load(self, item: Item) -> None:
         """Read what waits in files only."""

@@ -126,7 +126,9 @@ class Queue:
         """One does not wait any more; the other queues pass it over."""
         item.state = GONE
         self.spooled -= 1
-        self.resize(item, entry=None, size=0)
+        self.memory -= item.held
+        self.bytes -= item.size
+        item.entry, item.held, item.size = None, 0, 0
 
     def take(self, limit: int, size: int) -> list[Item]:
         """The oldest ones, up to *limit* of them or about *size* bytes."""

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -267,7 +268,7 @@ def test_a41_nothing_stays_in_them(make: Make, tmp_path: Path) -> None:
 def test_a_long_call_does_not_keep_files(make: Make, tmp_path: Path) -> None:
     """It is written again into the newest one, and comes back whole after a crash."""
     spool = make()
-    spool.begin(entry := call(b"long"))
+    spool.begin(entry := call(b"long", clock_ns=time.monotonic_ns() - 10**9))
     stream(entry, b"begin")
     spool.progress(entry)
     for _ in range(40):

@@ -30,6 +30,7 @@ class Model(RuleBasedStateMachine):
         self.stored: set[str] = set()
         self.flips = 0  # records that may have been hit
         self.torn = False
+        self.given_up = 0  # for lack of room
         self.taken: list[Entry] = []
 
     def another(self) -> DurableSpool:
@@ -132,6 +133,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(adopt=st.booleans())
     def crash(self, adopt: bool) -> None:
+        self.given_up += sum(self.spool.counters().dropped.values())
         self.spool.forsake()
         for id, (_, noted) in self.opened.items():
             self.interrupted[id] = noted
@@ -187,9 +189,9 @@ class Model(RuleBasedStateMachine):
                 break
             self.done()
         missing = {**self.finished, **self.interrupted}
-        if not self.torn:
-            assert len(missing) <= self.flips
         counters = self.spool.counters()
+        if not self.torn:
+            assert len(missing) <= self.flips + self.given_up + sum(counters.dropped.values())
         assert counters.spooled == 0
         self.spool.forsake()
         self.folder.cleanup()
