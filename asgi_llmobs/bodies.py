@@ -96,8 +96,9 @@ def distinct(content: bytes) -> bytes:
         head, tail = alike(before, event)
         if head and tail:
             joint = tail + between + head
-            if content.count(joint) >= MANY:
-                return joint + between + content.replace(joint, b'"\n"')
+            pieces = content.split(joint)
+            if len(pieces) > MANY:
+                return b'"\n"'.join([joint, *pieces])
         before = event
     return content
 

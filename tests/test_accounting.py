@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def test_every_snapshot_adds_up(obs: LLMObs) -> None:
             looked += 1
             if not adds_up(stats):
                 wrong.append(stats)
+            time.sleep(0.001)  # or nobody else gets a turn
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     watcher = threading.Thread(target=look)

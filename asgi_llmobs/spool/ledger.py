@@ -1,8 +1,9 @@
 """What a durable spool knows: which calls and spans wait, which are under way, and in which records they stand."""
 
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable
-from itertools import count
+from itertools import accumulate, count
 from typing import Any
 from weakref import WeakMethod
 
@@ -81,9 +82,8 @@ class Ledger:
         entry = state.entry
         stop = self.reached(state)
         while state.places and (state.index < stop or (entry.status is not None and not state.told)):
-            size, end = 0, state.index
-            while end < stop and (size := size + len(entry.response_chunks[end])) <= self.inline:
-                end += 1
+            sizes = list(accumulate(map(len, entry.response_chunks[state.index : stop])))
+            end = state.index + bisect_right(sizes, self.inline)
             if end < stop:
                 end = serial.border(entry, state.index, end)
             if end <= state.index and state.told:
