@@ -72,7 +72,7 @@ def test_the_nth_system_call_fails(tmp_path: Path, number: int, error: str) -> N
     fails_at(tmp_path, number, error)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("number", range(1, DAMAGED))

@@ -176,7 +176,7 @@ def test_our_nth_function_fails(tmp_path: Path, part: int) -> None:
     run(tmp_path, FUNCTIONS[part :: SAMPLE * 4], RuntimeError)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("part", range(8))

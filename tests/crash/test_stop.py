@@ -14,6 +14,12 @@ TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 CAP_SECONDS = 5.0
 GRACE_SECONDS = 4.0  # after which what is not stored stays in the spool
 STORES = ("sqlite", "postgresql")
+SLOW, LONG = pytest.mark.slow, pytest.mark.long
+WAYS = [
+    pytest.param((TERM,), marks=SLOW, id="SIGTERM"),
+    pytest.param((INT,), marks=LONG, id="SIGINT"),
+    pytest.param((INT, INT), marks=LONG, id="SIGINT-SIGINT"),
+]
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -67,9 +73,8 @@ def test_f32_sigint_twice(place: Place) -> None:
     stopped(place, "uvicorn", INT, INT)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", STORES, indirect=True)
-@pytest.mark.parametrize("how", [(TERM,), (INT,), (INT, INT)], ids=lambda how: "-".join(each.name for each in how))
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("name", SERVERS)
 def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Place) -> None:
     """All servers, all ways to stop them, both stores."""
@@ -78,9 +83,8 @@ def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Plac
     stopped(place, name, *how)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name == "uvicorn-2" else LONG) for name in SERVERS])
 def test_f1_twenty_times(name: str, place: Place) -> None:
     """SIGTERM under load again and again, on one database."""
     for turn in range(20):

@@ -93,7 +93,7 @@ def test_f19_the_app_forks(place: Place) -> None:
     assert found.roots["running"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_f19_a_thousand_forks(place: Place) -> None:
     """Nothing is lost in any of them, and nothing waits for long."""

@@ -211,7 +211,7 @@ TestInMemory = InMemory.TestCase
 TestInMemory.settings = SETTINGS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 class TestDurableForLong(Way.TestCase):
     """More of the same."""
