@@ -151,7 +151,9 @@ def run_demo(given: argparse.Namespace) -> int:
             importlib.import_module("uvicorn")
             example, traffic = import_example("app"), import_example("traffic")
             # the app's middleware takes the engine that was made last
-            engine = LLMObs(store, providers=example.fake.providers)
+            engine = LLMObs(
+                store, providers=example.fake.providers, spool_bytes=0
+            )  # nothing is to stay but the database
         except LLMObsError as error:
             say(str(error))
             return 1
