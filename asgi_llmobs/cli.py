@@ -150,10 +150,8 @@ def run_demo(given: argparse.Namespace) -> int:
         try:
             importlib.import_module("uvicorn")
             example, traffic = import_example("app"), import_example("traffic")
-            # the app's middleware takes the engine that was made last
-            engine = LLMObs(
-                store, providers=example.fake.providers, spool_bytes=0
-            )  # nothing is to stay but the database
+            # the app's middleware takes the engine that was made last; no spool: nothing stays but the database
+            engine = LLMObs(store, providers=example.fake.providers, spool_bytes=0)
         except LLMObsError as error:
             say(str(error))
             return 1
