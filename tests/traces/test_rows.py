@@ -14,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from asgi_llmobs import LLMObs, LLMObsMiddleware, current_trace_id, observe, span, trace
+from asgi_llmobs.capture.commit import commit
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.store.write import Sink
@@ -190,7 +191,8 @@ def test_P7_where_it_was_called(bench: Bench) -> None:
     caller = tree.nodes[0].caller or ""
 
     assert "conftest.py:" in caller and caller.endswith(" Bench.ask")
-    assert where["host"] and where["pid"] and where["release"]
+    assert where["host"] and where["pid"]
+    assert where.get("release") == commit()  # there is none outside a repository
     assert where["host"] in bench.page(f"/traces/{tree.trace_id}")
 
 
