@@ -1,6 +1,7 @@
 """This package as a system of the overhead benchmark: everything captured, parsed, priced and stored in SQLite."""
 
 import glob
+import os
 import sqlite3
 
 TITLE = "asgi_llmobs (bodies, parsing, prices, full-text search, SQLite)"
@@ -50,6 +51,8 @@ def delivered():
 
 
 def count(path):
+    if not os.path.exists(path):  # nothing was stored yet
+        return 0
     with sqlite3.connect(path) as connection:
         return connection.execute(COUNT).fetchone()[0]
 
