@@ -10,11 +10,7 @@ from asgi_llmobs.errors import ConfigError
 
 __all__ = ["Asset", "asset_names", "assets", "templates_directory"]
 
-MEDIA_TYPES = {
-    "admin.css": "text/css; charset=utf-8",
-    "admin.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
+MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +40,15 @@ def templates_directory() -> Path:
 def load() -> tuple[dict[str, Asset], dict[str, str]]:
     table: dict[str, Asset] = {}
     names: dict[str, str] = {}
-    for name, media_type in MEDIA_TYPES.items():
-        content = (templates_directory() / "static" / name).read_bytes()
-        stem, _, suffix = name.rpartition(".")
-        served = f"{stem}.{hashlib.sha256(content).hexdigest()[:12]}.{suffix}"
-        names[name] = served
-        table[served] = Asset(content=content, gzipped=gzip.compress(content, 9, mtime=0), media_type=media_type)
+    for path in sorted((templates_directory() / "static").iterdir()):
+        if path.suffix not in MEDIA_TYPES:
+            continue
+        content = path.read_bytes()
+        served = f"{path.stem}.{hashlib.sha256(content).hexdigest()[:12]}{path.suffix}"
+        names[path.name] = served
+        table[served] = Asset(
+            content=content, gzipped=gzip.compress(content, 9, mtime=0), media_type=MEDIA_TYPES[path.suffix]
+        )
     return table, names
 
 

@@ -42,18 +42,10 @@ _properties = PropertyRow.__table__  # type: ignore[attr-defined]
 BAD_VALUE = (ValueError, TypeError, OverflowError, RecursionError, AttributeError)
 BAD_VALUE_IN_DATABASE = (DataError, IntegrityError, InterfaceError, ProgrammingError)
 NO_PARTITION = "23514"
-STORED = (
-    "key", "id", "attempt", "outcome", "is_request", "start_ns", "duration_ns", "status", "error_type",
-    "error_message", "cost", "input_tokens", "output_tokens", "properties", "session_id", "provider_request_id",
-    "project", "trace_id", "session_name", "user_id", "route", "provider", "operation", "request_model",
-    "response_model", "first_token_ns", "cache_read", "cache_write", "reasoning", "audio_input", "audio_output",
-    "image_input", "image_output", "estimated",
-)  # fmt: skip
-FIND = f"SELECT {', '.join(STORED)} FROM llmobs_spans WHERE project = :mark AND id IN (:ids)"  # noqa: S608
 
 
 class Stored(NamedTuple):
-    """What of a stored row decides what a further record of it changes, and what it counts for: ``STORED``."""
+    """What of a stored row decides what a further record of it changes, and what it counts for: columns of its table."""
 
     key: int
     id: str
@@ -89,6 +81,9 @@ class Stored(NamedTuple):
     image_input: int | None
     image_output: int | None
     estimated: int
+
+
+FIND = f"SELECT {', '.join(Stored._fields)} FROM llmobs_spans WHERE project = :mark AND id IN (:ids)"  # noqa: S608
 
 
 class Sink:
