@@ -45,7 +45,7 @@ NO_PARTITION = "23514"
 
 
 class Stored(NamedTuple):
-    """What of a stored row decides what a further record of it changes, and what it counts for: columns of its table."""
+    """What of a stored row decides what a further record of it changes, and what it counts for: columns of it."""
 
     key: int
     id: str
