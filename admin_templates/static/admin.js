@@ -45,12 +45,17 @@ for (const button of all("button[data-copy]")) {
 }
 
 // keys
-const rows = all("[data-row]");
-let at = rows.findIndex((row) => row.classList.contains("on"));
+// rows come and go while a page is open: they are asked for when a key is pressed
+const place = (rows) => {
+  const at = rows.findIndex((row) => row.classList.contains("at"));
+  return at < 0 ? rows.findIndex((row) => row.classList.contains("on")) : at;
+};
 const move = (step) => {
+  const rows = all("[data-row]:not([hidden])");
   if (!rows.length) return;
-  rows[at]?.classList.remove("at");
-  at = Math.max(0, Math.min(rows.length - 1, at < 0 ? (step > 0 ? 0 : rows.length - 1) : at + step));
+  const from = place(rows);
+  rows[from]?.classList.remove("at");
+  const at = Math.max(0, Math.min(rows.length - 1, from < 0 ? (step > 0 ? 0 : rows.length - 1) : from + step));
   rows[at].classList.add("at");
   rows[at].scrollIntoView({ block: "nearest" });
   rows[at].querySelector("a[data-open]")?.focus({ preventScroll: true });
@@ -59,7 +64,7 @@ const follow = (selector) => document.querySelector(selector)?.click();
 const keys = {
   j: () => move(1),
   k: () => move(-1),
-  Enter: () => rows[at]?.querySelector("a[data-open]")?.click(),
+  Enter: () => { const rows = all("[data-row]:not([hidden])"); rows[place(rows)]?.querySelector("a[data-open]")?.click(); },
   "/": () => document.querySelector("[data-search]")?.focus(),
   "[": () => follow("[rel=prev]"),
   "]": () => follow("[rel=next]"),

@@ -13,11 +13,12 @@ from asgi_llmobs.providers import ANY_HOST, PROVIDERS, match, read
 from asgi_llmobs.providers.base import Dialect, Match, Wire
 from asgi_llmobs.records import Attempt, Cost, CostLine, Message, Outcome, Part, Reading, Request, Usage
 from asgi_llmobs.store.contents import NOTHING, Content, unpacked_content
+from asgi_llmobs.store.database import in_chunks
 from asgi_llmobs.store.rows import attempts_of
 from asgi_llmobs.store.tables import AttemptRow, ContentRow
 from asgi_llmobs.store.values import dollars
 
-__all__ = ["stored_content", "stored_request"]
+__all__ = ["stored_content", "stored_request", "stored_requests"]
 
 attempts: Any = AttemptRow.__table__  # type: ignore[attr-defined]
 contents: Any = ContentRow.__table__  # type: ignore[attr-defined]
@@ -46,7 +47,28 @@ def stored_content(connection: Connection, key: int) -> Content:
 
 def stored_request(connection: Connection, row: Row[Any]) -> Request:
     """The record of a row of ``llmobs_spans``."""
-    detail, found, _ = stored_content(connection, row.key)
+    return next(stored_requests(connection, [row]))
+
+
+def stored_requests(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[Request]:
+    """The records of rows of ``llmobs_spans``, in their order, with two queries for all of them."""
+    keys = [row.key for row in rows]
+    packed: dict[int, bytes] = {}
+    exchanges: dict[int, list[Row[Any]]] = {}
+    for chunk in in_chunks(keys):
+        wanted = select(contents.c.key, contents.c.content).where(contents.c.key.in_(chunk))
+        packed.update((row.key, row.content) for row in connection.execute(wanted))
+        made = select(attempts).where(attempts.c.key.in_(chunk)).order_by(attempts.c.key, attempts.c.number)
+        for row in connection.execute(made):
+            exchanges.setdefault(row.key, []).append(row)
+    for row in rows:
+        content = unpacked_content(packed.pop(row.key)) if row.key in packed else NOTHING
+        yield put_together(row, content, exchanges.get(row.key, ()))
+
+
+def put_together(row: Row[Any], content: Content, exchanges: Sequence[Row[Any]]) -> Request:
+    """The record of a span, its *content* and its attempts."""
+    detail, found, _ = content
     plain: dict[str, Any] = {label: getattr(row, label) for label in SAME}
     plain.update({label: detail[label] for label in FROM_DETAIL if label in detail})
     plain.update({label: tuple(detail[label]) for label in TUPLES if label in detail})
@@ -62,7 +84,7 @@ def stored_request(connection: Connection, row: Row[Any]) -> Request:
         request_body=found.get("request"),
         response_body=found.get("response"),
     )
-    return with_content(with_attempts(connection, row, request), detail)
+    return with_content(with_attempts(exchanges, row, request), detail)
 
 
 def usage_of(detail: Mapping[str, Any] | None, estimated: bool) -> Usage | None:
@@ -90,9 +112,8 @@ def points(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield time, size
 
 
-def with_attempts(connection: Connection, row: Row[Any], request: Request) -> Request:
+def with_attempts(rows: Sequence[Row[Any]], row: Row[Any], request: Request) -> Request:
     """The request with all its attempts, and their cost and tokens in its totals."""
-    rows = connection.execute(select(attempts).where(attempts.c.key == row.key).order_by(attempts.c.number)).all()
     if not rows:
         return replace(request, attempts=attempts_of(request))
     known = tuple(

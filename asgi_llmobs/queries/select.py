@@ -255,28 +255,31 @@ def groups_page(
     limit: int,
 ) -> Page:
     """A page of traces or sessions; *member* is the column of ``llmobs_spans`` that holds their key."""
-    narrow = narrowed(connection, flt)
-    if not is_true(narrow.where):
-        wanted = and_(
-            spans.c.project == name(flt.project), REQUESTS.base, member.is_not(None),
-            in_time(connection, spans.c.start_ns, flt), narrow.where,
-        )  # fmt: skip
-        if narrow.few:
-            groups = connection.execute(select(member).where(wanted).distinct()).scalars().all()
-            narrow = Narrowed(ordered.key.in_(groups), True)
-        elif flt.text:
-            # asked once for all: below an EXISTS the full-text index would be asked for every row
-            narrow = Narrowed(ordered.key.in_(select(member).where(wanted)), False)
-        else:
-            own = exists().where(wanted, member == ordered.key).correlate(ordered.table)
-            narrow = Narrowed(own, False)
     return page_of(
         connection,
         ordered,
         select(ordered.time, ordered.key, *columns),
-        narrow,
+        groups_narrowed(connection, flt, ordered, member),
         project=flt.project,
         time=time,
         cursor=cursor,
         limit=limit,
     )
+
+
+def groups_narrowed(connection: Connection, flt: Filter, ordered: Ordered, member: Any) -> Narrowed:
+    """The filter, without project and time, over the table of *ordered*: what has a request that it means."""
+    narrow = narrowed(connection, flt)
+    if is_true(narrow.where):
+        return narrow
+    wanted = and_(
+        spans.c.project == name(flt.project), REQUESTS.base, member.is_not(None),
+        in_time(connection, spans.c.start_ns, flt), narrow.where,
+    )  # fmt: skip
+    if narrow.few:
+        groups = connection.execute(select(member).where(wanted).distinct()).scalars().all()
+        return Narrowed(ordered.key.in_(groups), True)
+    if flt.text:
+        # asked once for all: below an EXISTS the full-text index would be asked for every row
+        return Narrowed(ordered.key.in_(select(member).where(wanted)), False)
+    return Narrowed(exists().where(wanted, member == ordered.key).correlate(ordered.table), False)
