@@ -32,6 +32,7 @@ def load_one(view: View) -> dict[str, Any]:
         raise NotFound
     request = detail.request if view.content else bare_request(detail.request)
     return {
+        "panel": view.get("panel") == "1",  # without what surrounds a page
         "request": request,
         "latency_ms": request.latency_ms,
         "time_to_first_token_ms": request.time_to_first_token_ms,
