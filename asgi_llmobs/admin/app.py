@@ -1,34 +1,26 @@
-"""The ASGI app: from a request to the page, its JSON twin, a download, the sign-in page or a refusal."""
+"""The ASGI app: from a request to the page, its JSON twin, a download, an action, the sign-in page or a refusal."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, quote
 
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from asgi_llmobs.admin.address import inner_path, last_segment, safe_next, to_root
-from asgi_llmobs.admin.answers import (
-    attachment,
-    html,
-    json_answer,
-    message,
-    new_nonce,
-    plain,
-    problem,
-    redirect,
-    static,
-)
+from asgi_llmobs.admin.address import inner_path, last_segment, safe_next
+from asgi_llmobs.admin.answers import attachment, json_answer, message, plain, problem, redirect, static
 from asgi_llmobs.admin.assets import assets
+from asgi_llmobs.admin.frame import Frame
 from asgi_llmobs.admin.intake import INTAKES, Ingest, Intake, is_exporter, take
-from asgi_llmobs.admin.lock import Decision, Lock, arguments, cookie_name, environment
+from asgi_llmobs.admin.lock import Lock, arguments, environment
 from asgi_llmobs.admin.origin import foreign_read, foreign_write
-from asgi_llmobs.admin.page import Download, NotFound, Page, Permission, Route, View, allowed, match
+from asgi_llmobs.admin.page import Action, Done, Download, NotFound, Page, Route, View, allowed, match
 from asgi_llmobs.admin.pages import ROUTES
-from asgi_llmobs.admin.templating import render
+from asgi_llmobs.admin.sent import JSON, Refused, content_type, fields_of
+from asgi_llmobs.admin.signing import Signing
+from asgi_llmobs.admin.visit import Visit, asked, visit_of
 from asgi_llmobs.admin.workers import Busy, in_thread
 from asgi_llmobs.auth import Role
 from asgi_llmobs.config import Config
@@ -36,46 +28,17 @@ from asgi_llmobs.errors import FilterError, StoreError, TooSlow
 from asgi_llmobs.safely import safely
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.deadline import within
-from asgi_llmobs.store.signins import SESSION_SECONDS, SignIns
+from asgi_llmobs.store.signins import SignIns
 
 __all__ = ["Admin"]
 
 TITLE = "LLM calls"
-LARGEST_FORM = 4096  # bytes
-UNRESERVED = "~:@+=,"
-WRONG = {"token": "That is not it.", "code": "This code is wrong, used or older than 10 minutes."}
-ERRORS = {
-    400: "This call is not understood.",
-    403: "You may not see this.",
-    404: "There is nothing here.",
-    405: "This cannot be done here.",
-    415: "This call is not understood.",
-    422: "This filter is not understood.",
-    429: "Too many tries. Wait a moment.",
-    500: "This page failed. The app is not affected; its log names the place.",
-    503: "The store cannot be read right now. Recording goes on; try again in a moment.",
-}
-
-
+LARGEST_ACTION = 256 * 1024  # bytes
 READ_SECONDS = 5.0  # that a page may read
 SLOW = "This takes longer than {seconds:g} seconds. Ask for less: a shorter time, fewer columns, another filter."
 BUSY = "Many are reading just now. Try again in a moment."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
-    """One request to the admin, and what is known of it so far."""
-
-    request: Request
-    segments: tuple[str, ...]
-    base: str
-    as_json: bool
-    nonce: str
-    decision: Decision = Decision()
-
-    @property
-    def gzipped(self) -> bool:
-        return "gzip" in self.request.headers.get("accept-encoding", "")
+READ_ONLY = {"allow": "GET, HEAD"}
+WRITE_ONLY = {"allow": "POST"}
 
 
 class Admin:
@@ -114,10 +77,20 @@ class Admin:
         self.config = config or Config()
         self.project = project or self.config.project
         self.title = title or TITLE
-        self.routes: tuple[Route, ...] = ROUTES
         self.lock = Lock(
             auth, SignIns(database), environment() if environ is None else environ, arguments(), self.project
         )
+        self.frame = Frame(ROUTES, self.title, self.project, self.lock)
+        self.signing = Signing(self.lock, self.frame)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Every address that the pages have, in the order of the menu."""
+        return self.frame.routes
+
+    @routes.setter
+    def routes(self, routes: tuple[Route, ...]) -> None:
+        self.frame.routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request; refuse a WebSocket; answer a lifespan."""
@@ -148,10 +121,10 @@ class Admin:
     async def _respond(self, request: Request) -> Response:
         path = inner_path(request.scope)
         if request.method not in ("GET", "HEAD", "POST"):
-            return plain(405, headers={"allow": "GET, HEAD"})
+            return plain(405, headers=READ_ONLY)
         if not path:
             if request.method == "POST":
-                return plain(405, headers={"allow": "GET, HEAD"})
+                return plain(405, headers=READ_ONLY)
             name = last_segment(request.scope)
             return redirect(f"./{name}/{asked(request)}" if name else f"./{asked(request)}")
         visit = visit_of(request, path)
@@ -161,124 +134,80 @@ class Admin:
             return plain(403)
         if visit.segments[0] == "static" and len(visit.segments) == 2:
             return await in_thread(self._static, visit)
-        if self._is_login(visit):
-            return await self._login_page(visit)
-        return await self._page(visit)
+        if self.signing.is_login(visit):
+            return await self.signing.page(visit)
+        return await self._get(visit)
 
     def _static(self, visit: Visit) -> Response:
         """One of our files. Runs in a worker thread: the first one is read from the disk."""
         asset = assets().get(visit.segments[1])
         return plain(404) if asset is None else static(asset, gzipped=visit.gzipped)
 
-    # -- pages -----------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def _page(self, visit: Visit) -> Response:
+    async def _get(self, visit: Visit) -> Response:
         try:
             visit = replace(visit, decision=await self.lock.decide(visit.request))
-            return await in_thread(self._refuse if visit.decision.role is None else self._admit, visit)
+            return await in_thread(self.frame.refusal if visit.decision.role is None else self._admit, visit)
         except Busy:
             return (problem if visit.as_json else message)(503, BUSY, headers={"retry-after": "5"})
 
     def _admit(self, visit: Visit) -> Response:
         """The page of a visitor with a role. Runs, like all below, in a worker thread."""
-        if len(visit.segments) > 1 and visit.segments[-1] == "" and visit.segments[-2] not in (".", ".."):
-            path = "/".join(quote(part, safe=UNRESERVED) for part in visit.segments[:-1])
-            return redirect(f"{visit.base}{path}{asked(visit.request)}")
+        if visit.above is not None:
+            return redirect(f"{visit.base}{visit.above}{asked(visit.request)}")
+        acts = False
         for route in self.routes:
             params = match(route, visit.segments)
             if params is None or (visit.as_json and isinstance(route, Download)):
                 continue
-            if not allowed(visit.decision.role, route.permission):
-                return self._error(visit, 403)
-            return self._load(route, params, visit)
-        return self._error(visit, 404)
+            if isinstance(route, Action):
+                acts = True
+            elif not allowed(visit.decision.role, route.permission):
+                return self.frame.error(visit, 403)
+            else:
+                return self._load(route, self._view(visit, params), visit)
+        return self.frame.error(visit, 405, headers=WRITE_ONLY) if acts else self.frame.error(visit, 404)
 
-    def _load(self, route: Route, params: dict[str, str], visit: Visit) -> Response:
-        view = View(
+    def _view(self, visit: Visit, params: Mapping[str, str], fields: Mapping[str, str] | None = None) -> View:
+        return View(
             database=self.database,
             project=self.project,
             role=visit.decision.role or Role.METRICS,
             params=params,
             query=tuple(QueryParams(visit.request.scope.get("query_string", b"")).multi_items()),
+            fields=fields or {},
             stats=self.stats,
             config=self.config,
         )
+
+    def _load(self, route: Route, view: View, visit: Visit) -> Response:
         with safely(f"admin page /{route.slug}"):
             try:
                 with within(READ_SECONDS):
                     loaded = route.load(view)
                 return self._answer(route, loaded, visit)
             except NotFound:
-                return self._error(visit, 404)
+                return self.frame.error(visit, 404)
             except FilterError as error:
-                return self._error(visit, 422, str(error), field=error.field)
+                return self.frame.error(visit, 422, str(error), field=error.field)
             except TooSlow:
-                return self._error(visit, 503, SLOW.format(seconds=READ_SECONDS))
+                return self.frame.error(visit, 503, SLOW.format(seconds=READ_SECONDS))
             except StoreError:
-                return self._error(visit, 503)
-        return self._error(visit, 500)
+                return self.frame.error(visit, 503)
+        return self.frame.error(visit, 500)
 
     def _answer(self, route: Route, loaded: Any, visit: Visit) -> Response:
         if isinstance(route, Download):
             return attachment(loaded)
+        if isinstance(loaded, Done):
+            return json_answer(loaded.value, gzipped=visit.gzipped) if visit.as_json else onward(loaded, visit)
         if visit.as_json:
             return json_answer(loaded, gzipped=visit.gzipped)
         assert isinstance(route, Page)
-        return self._html(visit, route.template, {"page": route, "page_title": route.title, **loaded})
+        return self.frame.page(visit, route.template, {"page": route, "page_title": route.title, **loaded})
 
-    def _html(
-        self,
-        visit: Visit,
-        template: str,
-        context: Mapping[str, Any],
-        *,
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-    ) -> Response:
-        role = visit.decision.role
-        chrome = {
-            "base": visit.base,
-            "nonce": visit.nonce,
-            "title": self.title,
-            "project": self.project,
-            "role": role,
-            "content_visible": allowed(role, Permission.READ),
-            "development": visit.decision.development,
-            "may_sign_out": self.lock.challenge == "form" and role is not None and not visit.decision.development,
-            "menu": [
-                page for page in self.routes if isinstance(page, Page) and page.nav and allowed(role, page.permission)
-            ],
-            "here": visit.segments[0],
-            "twin": twin(visit),
-        }
-        content = render(template, {**chrome, **context})
-        return html(content, visit.nonce, status=status, gzipped=visit.gzipped, headers=headers)
-
-    def _error(
-        self, visit: Visit, status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: str
-    ) -> Response:
-        text = detail or ERRORS[status]
-        if visit.as_json:
-            return problem(status, text, headers=headers, **more)
-        context = {"page": None, "page_title": ERRORS[status], "status": status, "detail": text}
-        return self._html(visit, "pages/error.html", context, status=status, headers=headers)
-
-    def _refuse(self, visit: Visit) -> Response:
-        """What a stranger gets, whatever the address: it says nothing on what is there."""
-        decision = visit.decision
-        if decision.retry_after:
-            return self._error(visit, 429, headers={"retry-after": str(decision.retry_after)})
-        if decision.challenge == "basic":
-            return plain(401, headers={"www-authenticate": 'Basic realm="llmobs", charset="UTF-8"'})
-        if decision.challenge == "none":
-            return self._error(visit, 403)
-        if visit.as_json or "authorization" in visit.request.headers:
-            return problem(401, headers={"www-authenticate": "Bearer"})
-        path = "/".join(quote(part, safe=UNRESERVED) for part in visit.segments)
-        wanted = path + asked(visit.request)
-        return redirect(f"{visit.base}login" + (f"?next={quote(wanted, safe='')}" if wanted else ""))
-
-    # -- signing in and out ----------------------------------------------------------------------------------------
+    # -- changing --------------------------------------------------------------------------------------------------
 
     async def _post(self, visit: Visit) -> Response:
         intake = self._intake(visit)
@@ -288,21 +217,16 @@ class Admin:
                 return plain(403)
             visit = replace(visit, decision=await self.lock.decide(visit.request))
             return await self._take(intake, visit) if visit.decision.role is not None else plain(403)
+        if self.signing.is_login(visit):
+            return await self.signing.enter(visit)
+        visit = replace(visit, decision=await self.lock.decide(visit.request))
+        if visit.decision.role is None:
+            return await in_thread(self.frame.refusal, visit)
         if intake is not None:
-            visit = replace(visit, decision=await self.lock.decide(visit.request))
-            if visit.decision.role is not None:
-                return await self._take(intake, visit)
-            return await in_thread(self._refuse, visit)
-        if self._is_login(visit):
-            return await self._sign_in(visit)
-        decision = await self.lock.decide(visit.request)
-        if decision.role is None:
-            return await in_thread(self._refuse, replace(visit, decision=decision))
-        if visit.segments == ("logout",) and self.lock.challenge == "form":
-            await self.lock.sign_out(visit.request)
-            gone = f"{cookie_name(is_secure(visit.request))}=; Max-Age=0; {cookie_flags(visit.request)}"
-            return redirect("./login", headers={"set-cookie": gone})
-        return plain(405, headers={"allow": "GET, HEAD"})
+            return await self._take(intake, visit)
+        if self.signing.is_logout(visit):
+            return await self.signing.leave(visit)
+        return await self._act(visit)
 
     def _intake(self, visit: Visit) -> Intake | None:
         """What takes in data at this address."""
@@ -317,90 +241,28 @@ class Admin:
         assert self.ingest is not None
         return await take(intake, self.ingest, visit.request)
 
-    def _is_login(self, visit: Visit) -> bool:
-        return visit.segments == ("login",) and not visit.as_json and self.lock.challenge == "form"
-
-    async def _login_page(self, visit: Visit) -> Response:
-        decision = await self.lock.decide(visit.request)
-        onward = visit.request.query_params.get("next", "")
-        if decision.role is not None:
-            return redirect(safe_next(onward))
-        await self.lock.announce(visit.request)
-        return await in_thread(self._login_html, visit, onward, "", 200, 0)
-
-    def _login_html(self, visit: Visit, onward: str, message: str, status: int, wait: int) -> Response:
-        context = {
-            "page": None,
-            "page_title": "Sign in",
-            "asks": self.lock.asks,
-            "message": message,
-            "next": safe_next(onward).removeprefix("./"),
-        }
-        headers = {"retry-after": str(wait)} if wait else {}
-        return self._html(visit, "pages/login.html", context, status=status, headers=headers)
-
-    async def _sign_in(self, visit: Visit) -> Response:
-        request = visit.request
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-            return plain(415)
-        fields = await form_of(request)
-        if fields is None:
-            return plain(413)
-        onward = fields.get("next", "")
-        wait = self.lock.wait(request)
-        if wait:
-            message = f"Too many wrong tries. Wait {wait} s."
-            return await in_thread(self._login_html, visit, onward, message, 429, wait)
-        # no await between the look at the back-off and the try that it counts: tries side by side would all be free
-        entered = await self.lock.sign_in(request, fields.get("secret", ""))
-        if entered is None:
-            message = WRONG[self.lock.asks]
-            return await in_thread(self._login_html, visit, onward, message, 401, 0)
-        await self.lock.sign_out(request)
-        value = f"{cookie_name(is_secure(request))}={entered[0]}; Max-Age={SESSION_SECONDS}; {cookie_flags(request)}"
-        return redirect(safe_next(onward), headers={"set-cookie": value})
+    async def _act(self, visit: Visit) -> Response:
+        """Do what is sent to one of the actions. Nothing is read of it before the visitor is known to be allowed."""
+        visit = replace(visit, as_json=visit.as_json or content_type(visit.request) == JSON)
+        for route in self.routes:
+            params = match(route, visit.segments) if isinstance(route, Action) else None
+            if params is None:
+                continue
+            if not allowed(visit.decision.role, route.permission):
+                return await in_thread(self.frame.error, visit, 403)
+            try:
+                fields = await fields_of(visit.request, LARGEST_ACTION)
+            except Refused as refused:
+                return await in_thread(self.frame.error, visit, refused.status)
+            return await in_thread(self._load, route, self._view(visit, params, fields), visit)
+        return plain(405, headers=READ_ONLY)
 
 
-def visit_of(request: Request, path: str) -> Visit:
-    segments = tuple(path[1:].split("/")) if path.startswith("/") else (path,)
-    as_json = segments[-1].endswith(".json")
-    if as_json:
-        stem = segments[-1].removesuffix(".json")
-        segments = (*segments[:-1], "" if segments in ((".json",), ("index.json",)) else stem)
-    return Visit(request=request, segments=segments, base=to_root(request.scope), as_json=as_json, nonce=new_nonce())
-
-
-def asked(request: Request) -> str:
-    """The query as it came, with its question mark."""
-    query = request.scope.get("query_string", b"").decode("latin-1")
-    return "?" + quote(query, safe="=&+%~:@!$'()*,;/?-._") if query else ""
-
-
-def twin(visit: Visit) -> str:
-    """The address of the JSON twin, from the mount."""
-    path = "/".join(quote(part, safe=UNRESERVED) for part in visit.segments) or "index"
-    return f"{path}.json{asked(visit.request)}"
-
-
-def is_secure(request: Request) -> bool:
-    """Whether the browser speaks TLS, to us or to the proxy in front."""
-    said = request.headers.get("x-forwarded-proto", "") + request.headers.get("origin", "").partition(":")[0]
-    return request.scope.get("scheme") == "https" or "https" in said
-
-
-def cookie_flags(request: Request) -> str:
-    # without Path a browser takes the folder of the address that it asked for: the mount, whatever proxies made of it
-    return "HttpOnly; SameSite=Strict" + ("; Secure" if is_secure(request) else "")
-
-
-async def form_of(request: Request) -> dict[str, str] | None:
-    """The fields of a form, ``None`` where it is larger than any of ours."""
-    content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > LARGEST_FORM:
-            return None
-    return dict(parse_qsl(content.decode("utf-8", "replace")))
+def onward(done: Done, visit: Visit) -> Response:
+    """On to the page that an action names; anything odd in its address, which a form may hold, means the overview."""
+    path, _, anchor = done.next.removeprefix("./").partition("#")
+    place = visit.base + safe_next(path).removeprefix("./")
+    return redirect(f"{place}#{anchor}" if anchor.isalnum() and anchor.isascii() else place)
 
 
 def without_body(send: Send) -> Send:

@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from asgi_llmobs.admin.answers import GUARD, INERT, plain
 from asgi_llmobs.admin.page import Permission, Route
+from asgi_llmobs.admin.sent import Refused, content_type, read
 
 __all__ = ["INTAKES", "Ingest", "Intake", "Sent", "is_exporter", "take"]
 
 THREADS = 2  # of each event loop: what is taken in never takes those of the pages
 WAITING = 16  # requests that are read or worked on at a time
-SECONDS = 30.0  # in which a request must have arrived
 MACHINE_TYPES = ("application/x-protobuf", "application/protobuf", "application/json")
 
 
@@ -75,8 +75,7 @@ _limiter: RunVar[tuple[anyio.CapacityLimiter, list[int]]] = RunVar("llmobs_intak
 def is_exporter(request: Request) -> bool:
     """Whether a program sends this: no page of another site can, unasked, with these content types."""
     headers = request.headers
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return "origin" not in headers and "sec-fetch-site" not in headers and kind in MACHINE_TYPES
+    return "origin" not in headers and "sec-fetch-site" not in headers and content_type(request) in MACHINE_TYPES
 
 
 async def take(intake: Intake, ingest: Ingest, request: Request) -> Response:
@@ -90,13 +89,10 @@ async def take(intake: Intake, ingest: Ingest, request: Request) -> Response:
         return plain(429, headers={"retry-after": "1"})
     waiting[0] += 1
     try:
-        body = None
-        with anyio.move_on_after(SECONDS) as patience:
+        try:
             body = await read(request, ingest.limits.body)
-        if patience.cancelled_caught:
-            return plain(408, headers={"connection": "close"})
-        if body is None:
-            return plain(413, headers={"connection": "close"})
+        except Refused as refused:
+            return plain(refused.status, headers={"connection": "close"})
         headers = request.headers
         sent = Sent(body, headers.get("content-type", ""), headers.get("content-encoding", ""))
         taken = await anyio.to_thread.run_sync(intake.load, ingest, sent, limiter=limiter)
@@ -104,17 +100,3 @@ async def take(intake: Intake, ingest: Ingest, request: Request) -> Response:
         waiting[0] -= 1
     more = {"content-type": taken.media_type, "content-security-policy": INERT, **taken.headers}
     return Response(taken.content, taken.status, {**GUARD, **more})
-
-
-async def read(request: Request, limit: int) -> bytes | None:
-    """The body, ``None`` where it is larger than *limit*."""
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and len(said) < 20 and int(said) > limit:
-        return None
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)

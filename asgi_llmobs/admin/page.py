@@ -1,4 +1,4 @@
-"""What a page is: a value with a slug, a title, a template, a load function and the permission that it needs."""
+"""What an address is: a page, a download or an action, each with its load function and the permission it needs."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -11,7 +11,19 @@ from asgi_llmobs.config import Config
 from asgi_llmobs.errors import LLMObsError
 from asgi_llmobs.store.database import Database
 
-__all__ = ["Download", "File", "NotFound", "Page", "Permission", "Route", "View", "allowed", "match"]
+__all__ = [
+    "Action",
+    "Done",
+    "Download",
+    "File",
+    "NotFound",
+    "Page",
+    "Permission",
+    "Route",
+    "View",
+    "allowed",
+    "match",
+]
 
 LADDER = (Role.METRICS, Role.VIEWER, Role.READER, Role.ANALYST, Role.OPERATOR, Role.OWNER)
 
@@ -43,7 +55,7 @@ class NotFound(LLMObsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a page's load function is given."""
+    """What a load function is given."""
 
     database: Database
     project: str
@@ -51,6 +63,7 @@ class View:
     config: Config
     params: Mapping[str, str] = field(default_factory=dict)  # from the path
     query: tuple[tuple[str, str], ...] = ()  # from the address, in order
+    fields: Mapping[str, str] = field(default_factory=dict)  # of an action: the form or the JSON object that was sent
     stats: Callable[[], Any] | None = None
 
     def may(self, permission: Permission) -> bool:
@@ -73,6 +86,14 @@ class File:
 
     content: bytes
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What an action has done: where a form goes on, and what a program is told."""
+
+    next: str = "./"  # from the mount, with an anchor if need be: ./requests/1#scores
+    value: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +125,17 @@ class Page(Route):
 @dataclass(frozen=True, kw_only=True)
 class Download(Route):
     """An address that hands out a :class:`File` as an attachment; it has no twin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action(Route):
+    """An address that changes something, by POST only; ``load`` finds what was sent in ``view.fields``.
+
+    A form goes on to the ``next`` of the :class:`Done` that *load* gives back. Whoever sends JSON, or asks for the
+    address with ``.json``, gets its ``value``. A page may have the same address: it is what GET shows.
+    """
+
+    load: Callable[[View], Done]
 
 
 def match(route: Route, segments: tuple[str, ...]) -> dict[str, str] | None:

@@ -156,7 +156,7 @@ def test_a_body_without_end(said: bool, obs: LLMObs, monkeypatch: pytest.MonkeyP
 
 def test_a_sender_that_stalls(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is let go after a while, and while it stalls it holds up nobody."""
-    monkeypatch.setattr(intake, "SECONDS", 0.1)
+    monkeypatch.setattr("asgi_llmobs.admin.sent.SECONDS", 0.1)
     sender = visitor(obs, monkeypatch, LLMOBS_INGEST_TOKEN=SECRET)
     sent: list[Any] = []
 

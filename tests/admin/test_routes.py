@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from asgi_llmobs.admin import Admin, Download, Page, Permission
+from asgi_llmobs.admin import Action, Admin, Download, Page, Permission
 from asgi_llmobs.admin.assets import assets
 from asgi_llmobs.admin.page import LADDER, Route, allowed
 from asgi_llmobs.admin.pages import ROUTES
@@ -65,9 +65,11 @@ def ids_of(slug: str) -> str:
 
 
 def addresses() -> list[tuple[Route, str]]:
-    """Every address that the app has, JSON twins included, made from the app's own table."""
+    """Every address that can be read, JSON twins included, made from the app's own table."""
     found: list[tuple[Route, str]] = []
     for route in ROUTES:
+        if isinstance(route, Action):
+            continue
         path = "/" + re.sub(r"\{\w+\}", ids_of(route.slug), route.slug)
         found.append((route, path))
         if isinstance(route, Page):
@@ -93,7 +95,7 @@ def test_the_table_is_the_app() -> None:
         "sessions/{id}",
         "status",
     }
-    assert len({route.slug for route in ROUTES}) == len(ROUTES)
+    assert len({(isinstance(route, Action), route.slug) for route in ROUTES}) == len(ROUTES)
 
 
 def test_no_route_without_permission() -> None:
