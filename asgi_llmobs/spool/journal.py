@@ -108,9 +108,11 @@ class Journal:
         return since > 0.0 and time.monotonic() - since > STALL_SECONDS
 
     def pressed(self) -> bool:
-        """Whether the next files would be beyond the cap."""
-        free = sum(segment.size for segment in (*self._ready, *self._full, *self._resting) if segment.live <= 0)
-        return self.total - free + 4 * self.size > self.cap
+        """Whether what comes next may need files beyond the cap."""
+        taken = sum(segment.size for segment in (*self._full, *self._resting) if segment.live > 0)
+        heads = (segment for segment in (self._active, self._dense, *self._ready) if segment is not None)
+        taken += sum(segment.used for segment in heads if segment.live > 0)  # the rest of them can still be written to
+        return taken + 4 * self.size > self.cap
 
     # on the side of the app, with the spool's lock
 

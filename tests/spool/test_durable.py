@@ -13,6 +13,7 @@ from asgi_llmobs.records import Exchange, Outcome, Span
 from asgi_llmobs.spool import Counters, DurableSpool, Entry
 from asgi_llmobs.spool import durable as durable_module
 from asgi_llmobs.spool import journal as journal_module
+from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import upkeep as upkeep_module
 from asgi_llmobs.spool.segment import HEADER
 from tests.spool.calls import call, finish, span, stream
@@ -298,6 +299,20 @@ def test_memory_is_bounded_by_files(make: Make) -> None:
     assert texts(found) == [b"%d" % number for number in range(100)]
     assert all(isinstance(entry, Exchange) and entry.request_chunks == [b"x" * 10_000] for entry in found)
     assert balanced(spool).dropped == {}
+
+
+def test_files_with_room_are_no_reason_to_drop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store is away a quiet app writes a little to one file after the other: none of it has to go."""
+    monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.0)
+    spool = make(cap=512 * KB)
+    lasting = call(b"hello", clock_ns=time.monotonic_ns() - 10**9)
+    spool.begin(lasting)
+    for _ in range(10):
+        spool.put(finish(call(b"hello")))
+        spool.tend()
+
+    assert balanced(spool).dropped == {} and spool.counters().bodies_dropped == 0
+    assert len(drain(spool)) == 10
 
 
 def test_f22_bodies_go_before_records_oldest_first(make: Make, tmp_path: Path) -> None:
