@@ -310,6 +310,14 @@ class Span:
         return None if self.duration_ns is None else self.start_ns + self.duration_ns
 
 
+# how providers say, in any case, that a limit of tokens cut an answer off, and that an answer calls tools
+CUT_OFF = frozenset(
+    ("length", "max_length", "max_tokens", "maximum_tokens", "max_output_tokens", "model_length", "token_limit",
+     "model_context_window_exceeded", "incomplete")
+)  # fmt: skip
+CALLS_TOOLS = frozenset(("function_call", "tool_call", "tool_calls", "tool_use"))
+
+
 @record(frozen=True, slots=True, kw_only=True)
 class Request(Span):
     """One logical LLM call."""
@@ -403,6 +411,16 @@ class Request(Span):
     def audio_output(self) -> int | None:
         """Output tokens that were audio."""
         return self.usage.audio_output if self.usage else None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a limit of tokens cut the answer off."""
+        return any(reason.lower() in CUT_OFF for reason in self.finish_reasons)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the answer calls tools that the app is to run."""
+        return bool(self.tool_calls) or any(reason.lower() in CALLS_TOOLS for reason in self.finish_reasons)
 
     @property
     def time_to_first_token_ms(self) -> float | None:

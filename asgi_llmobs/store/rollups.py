@@ -121,7 +121,7 @@ DETAILS = tuple(
     map(
         Counted._fields.index,
         ("cache_read", "cache_write", "reasoning", "audio_input", "audio_output", "image_input", "image_output",
-         "estimated"),
+         "estimated", "truncated", "calls_tools"),
     )
 )  # fmt: skip
 

@@ -59,7 +59,7 @@ def encode_span(span: Span, key: int) -> Rows:
         *shared_columns(span, key, 0, start, properties),
         preview(sent), preview(got),
         None, None, None, None, None, None, None, None,
-        0, None, None, None, None, None, None, None, None, None, None, 0, None, None, 1, 1,
+        0, None, None, None, None, None, None, None, None, None, None, 0, None, None, 1, 1, 0, 0,
     )  # fmt: skip
     return Rows(
         span, row, (key, packed_content(shared_detail(span), bodies, words)), [],
@@ -137,6 +137,8 @@ def encode_request(request: Request, key: int) -> Rows:
         bounded(request.cost.reason, PREVIEW) if spent is None else None,
         integer(request.attempt) or 1,
         max([request.attempt, *(attempt.number for attempt in attempts)]),
+        int(request.truncated),
+        int(request.calls_tools),
     )
     bodies = {
         part: body

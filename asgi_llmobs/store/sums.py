@@ -69,6 +69,8 @@ class Counted(NamedTuple):
     image_input: int | None
     image_output: int | None
     estimated: int
+    truncated: int
+    calls_tools: int
 
     @property
     def end_ns(self) -> int:

@@ -44,7 +44,7 @@ __all__ = [
     "metadata",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -154,6 +154,8 @@ class SpanRow(Table, table=True):
     cost_reason: str | None = words()
     attempt: int = big(null=False)  # the newest that is stored
     attempts: int = big(null=False)
+    truncated: int = small()  # a limit of tokens cut the answer off
+    calls_tools: int = small()  # the answer calls tools
 
 
 class ContentRow(Table, table=True):
@@ -256,6 +258,8 @@ class TraceRow(Table, table=True):
     unpriced: int = big(null=False)
     input_tokens: int | None = big()
     output_tokens: int | None = big()
+    own_ns: int | None = big()  # how long the root itself took
+    waited_ns: int | None = big()  # how much of that at least one model was waited for
 
 
 class SessionRow(Table, table=True):
@@ -378,6 +382,8 @@ class RollupRow(Table, table=True):
     image_input: int = big(null=False)
     image_output: int = big(null=False)
     estimated: int = big(null=False)
+    truncated: int = big(null=False)
+    calls_tools: int = big(null=False)
     timed: int = big(null=False)
     duration_ns: int = big(null=False)  # the sum
     latency: bytes = blob()  # sketches

@@ -156,4 +156,6 @@ def trace_row(project: str, trace_id: str, members: Sequence[Member]) -> tuple[A
         found.unpriced,
         integer(found.input_tokens),
         integer(found.output_tokens),
+        found.own_ns,
+        found.waited_ns,
     )

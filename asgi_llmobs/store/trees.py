@@ -84,6 +84,8 @@ class Totals(NamedTuple):
     unpriced: int
     input_tokens: int | None
     output_tokens: int | None
+    own_ns: int | None  # how long the root itself took
+    waited_ns: int | None  # how much of that at least one request was under way
 
 
 def arrange(facts: Iterable[Fact]) -> list[Node]:
@@ -282,6 +284,8 @@ def totals_of(facts: Sequence[Fact]) -> Totals:
         unpriced=int(bool(request and done and fact.cost is None)),
         input_tokens=fact.input_tokens if request else None,
         output_tokens=fact.output_tokens if request else None,
+        own_ns=fact.duration_ns,
+        waited_ns=waited(fact, facts[:1] if request else ()),
     )
 
 
@@ -310,7 +314,22 @@ def totals(nodes: Sequence[Node]) -> Totals:
         unpriced=sum(fact.cost is None and fact.outcome != "running" for fact in requests),
         input_tokens=total([fact.input_tokens for fact in requests]),
         output_tokens=total([fact.output_tokens for fact in requests]),
+        own_ns=root.fact.duration_ns if root is not None and root.fact is not None else None,
+        waited_ns=waited(root.fact, requests) if root is not None and root.fact is not None else None,
     )
+
+
+def waited(root: Fact, requests: Iterable[Fact]) -> int | None:
+    """How long of *root*'s own time at least one of *requests* was under way."""
+    if root.duration_ns is None:
+        return None
+    at, end, found = root.start_ns, root.start_ns + root.duration_ns, 0
+    for start, duration in sorted((fact.start_ns, fact.duration_ns or 0) for fact in requests):
+        stop = min(start + duration, end)
+        if stop > max(start, at):
+            found += stop - max(start, at)
+            at = stop
+    return found
 
 
 def root_of(nodes: Sequence[Node]) -> Node | None:

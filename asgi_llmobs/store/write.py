@@ -81,6 +81,8 @@ class Stored(NamedTuple):
     image_input: int | None
     image_output: int | None
     estimated: int
+    truncated: int
+    calls_tools: int
 
 
 FIND = f"SELECT {', '.join(Stored._fields)} FROM llmobs_spans WHERE project = :mark AND id IN (:ids)"  # noqa: S608
