@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from asgi_llmobs.store import removal
+from asgi_llmobs.store import removal, scores
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.values import name
 
@@ -57,6 +57,8 @@ def erase(
         traces = removal.traces_of(connection, place, user=name(user), session=name(session))
     if trace is not None:
         traces.append(name(trace) or "")
+    with database.write() as connection:
+        scores.forget(connection, place, traces=traces, session=name(session), author=name(user))
     for first in range(0, len(traces), STEP):
         chosen = traces[first : first + STEP]
         left = True

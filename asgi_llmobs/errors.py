@@ -3,6 +3,7 @@
     LLMObsError
     ├── ConfigError        wrong configuration, at construction: names the option and the fix
     ├── FilterError        a query names a field or a value that no filter knows
+    ├── ScoreError         a score has a field that says nothing: names it
     ├── UnsupportedClient  wrap() was given something that holds no httpx or httpx2 client
     └── StoreError         the store cannot be opened or is of a newer version
         ├── SchemaTooNew   the database was written by a newer asgi_llmobs
@@ -20,6 +21,7 @@ __all__ = [
     "FilterError",
     "LLMObsError",
     "SchemaTooNew",
+    "ScoreError",
     "StoreError",
     "TooSlow",
     "Trouble",
@@ -49,6 +51,20 @@ class FilterError(LLMObsError, ValueError):
 
     Args:
         field: The name in the query that is wrong, as it was written.
+        problem: What is wrong with it, and what to write instead.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
+
+
+class ScoreError(LLMObsError, ValueError):
+    """A score cannot be understood.
+
+    Args:
+        field: Which of its fields is wrong.
         problem: What is wrong with it, and what to write instead.
     """
 

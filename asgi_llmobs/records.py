@@ -33,6 +33,8 @@ __all__ = [
     "Part",
     "Reading",
     "Request",
+    "Score",
+    "ScoreKind",
     "Span",
     "Usage",
     "Written",
@@ -431,6 +433,43 @@ class Request(Span):
     def latency_ms(self) -> float | None:
         """Milliseconds from the start of the first attempt to the end of the last."""
         return None if self.duration_ns is None else self.duration_ns / 1e6
+
+
+class ScoreKind(enum.StrEnum):
+    """What a score says."""
+
+    THUMBS = "thumbs"  # value: 1 up, 0 down
+    NUMBER = "number"  # value
+    LABEL = "label"  # label
+    NOTE = "note"  # comment
+    TAG = "tag"  # its name; value: 1
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What somebody, or something, thinks of a span, a trace or a session. See :func:`asgi_llmobs.scores.make_score`.
+
+    Of all that one author says of one thing under one name the latest counts; notes stand side by side.
+    """
+
+    id: str
+    target: str  # span, trace, session
+    target_id: str
+    name: str
+    kind: str
+    project: str = "default"
+    value: float | None = None
+    label: str | None = None
+    comment: str | None = None
+    author: str | None = None
+    time_ns: int = 0
+    trace_id: str | None = None  # of the target, where it is known and no session
+    keep: bool = True  # retention leaves the trace alone
+
+    @property
+    def says(self) -> bool:
+        """Whether it says something; else it takes back what its author said before."""
+        return self.kind == ScoreKind.NOTE or self.value is not None or self.label is not None
 
 
 @record(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from asgi_llmobs.records import Request, Span
+from asgi_llmobs.store import scores
 from asgi_llmobs.store.database import in_chunks, insert
 from asgi_llmobs.store.pairing import (
     TOLD,
@@ -145,6 +146,7 @@ class Merging:
             for old, new in moved.items():
                 again = chosen & (_aliases.c.request_id == old)
                 self.connection.execute(_aliases.update().where(again).values(request_id=new))
+                scores.move(self.connection, project, old, new)
         return records
 
     def _merge(self, project: str, records: Records, outer: str, inner: str, stored: Mapping[str, Any]) -> None:

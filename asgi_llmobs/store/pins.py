@@ -1,9 +1,10 @@
-"""Which traces no retention deletes: those that are pinned."""
+"""Which traces no retention deletes: those that are pinned, and those that somebody judged."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
+from asgi_llmobs.store import scores
 from asgi_llmobs.store.database import Database, in_chunks
 from asgi_llmobs.store.tables import PinRow
 from asgi_llmobs.store.values import name
@@ -51,4 +52,5 @@ def kept(connection: Connection, project: str, traces: Sequence[str]) -> set[str
     for chunk in in_chunks(traces):
         query = select(_pins.c.trace_id).where(_pins.c.project == project, _pins.c.trace_id.in_(chunk))
         found.update(connection.execute(query).scalars())
+        found.update(scores.keeping(connection, project, chunk))
     return found

@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Connection, and_, func, or_, select, true
 
 from asgi_llmobs.errors import StoreError, Trouble
-from asgi_llmobs.store import pins, search
+from asgi_llmobs.store import pins, scores, search
 from asgi_llmobs.store.contents import packed_content, unpacked_content
 from asgi_llmobs.store.database import Database, in_chunks, insert
 from asgi_llmobs.store.partitions import drop_empty
@@ -60,7 +60,7 @@ _traces = TraceRow.__table__  # type: ignore[attr-defined]
 _meta = MetaRow.__table__  # type: ignore[attr-defined]
 _pins = PinRow.__table__  # type: ignore[attr-defined]
 
-COLUMNS = [_spans.c[name] for name in (*Counted._fields, "is_request", "properties")]
+COLUMNS = [_spans.c[name] for name in (*Counted._fields, "is_request", "properties", "id", "request_id")]
 REMOVED = "removed"
 MAY_HAVE_BODY = "(s.input_preview IS NULL OR s.input_preview <> '')"  # an empty one is the mark of those without
 CONTENT = ("messages", "tools", "output", "text", "reasoning_text", "tool_calls")  # of a detail
@@ -191,18 +191,21 @@ def remove(connection: Connection, project: str, traces: Sequence[str], *, limit
     rows = connection.execute(wanted).all()
     totals = Totals(connection)
     take_out(connection, project, rows)
+    scores.forget_spans(connection, project, named(rows))
     for row in rows:
         totals.removed(row)
     left: Counter[tuple[str, str, str]] = Counter()
     if len(rows) < limit:
         for table in (_traces, _aliases):
             connection.execute(table.delete().where(table.c.project == project, table.c.trace_id.in_(traces)))
+        scores.forget(connection, project, traces=traces)
     else:
         own = (_spans.c.session_id.is_not(None), _spans.c.is_request == 1)
         pairs = select(_spans.c.session_id, _spans.c.trace_id, func.count()).where(chosen, *own)
         for session, trace, count in connection.execute(pairs.group_by(_spans.c.session_id, _spans.c.trace_id)):
             left[project, session, trace] = count
     totals.settle(left)
+    scores.forget_sessions(connection, project, (row.session_id for row in rows if row.session_id is not None))
     return len(rows)
 
 
@@ -244,6 +247,7 @@ def remove_one(connection: Connection, project: str, id: str) -> int:
     rows = connection.execute(select(*COLUMNS).where(chosen)).all()
     totals = Totals(connection)
     take_out(connection, project, rows)
+    scores.forget_spans(connection, project, named(rows))
     for row in rows:
         totals.removed(row, trace_too=True)
     totals.refresh()
@@ -275,6 +279,11 @@ def take_out(connection: Connection, project: str, rows: Sequence[Any]) -> None:
         for table in (_contents, _attempts, _spans):
             connection.execute(table.delete().where(table.c.key.in_(keys)))
     note_removed(connection, len(rows))
+
+
+def named(rows: Sequence[Any]) -> list[str]:
+    """All ids under which *rows* of spans may have been judged."""
+    return [id for row in rows for id in (row.id, row.request_id) if id is not None]
 
 
 def remove_properties(connection: Connection, project: str, rows: Sequence[Any]) -> None:

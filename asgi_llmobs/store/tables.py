@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -32,6 +33,7 @@ __all__ = [
     "PropertyRow",
     "RollupRow",
     "SCHEMA_VERSION",
+    "ScoreRow",
     "SeriesRow",
     "SessionRow",
     "SignInRow",
@@ -398,6 +400,35 @@ class PinRow(Table, table=True):
 
     project: str = words(null=False)
     trace_id: str = words(null=False)
+
+
+class ScoreRow(Table, table=True):
+    """A judgement, as it was given. Of all that one author says of one thing under one name the latest is current."""
+
+    __tablename__ = "llmobs_scores"
+    __table_args__ = (
+        PrimaryKeyConstraint("project", "id"),
+        Index("llmobs_scores_target", "project", "target", "target_id"),
+        Index("llmobs_scores_trace", "project", "trace_id"),
+        Index("llmobs_scores_name", "project", "name", "time_ns"),
+        Index("llmobs_scores_author", "project", "author"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project: str = words(null=False)
+    id: str = words(null=False)
+    target: str = words(null=False)  # span, trace, session
+    target_id: str = words(null=False)
+    trace_id: str | None = words()  # None: of a session; empty: of a span that is not stored yet
+    name: str = words(null=False)
+    kind: str = words(null=False)
+    value: float | None = Field(default=None, sa_column=Column(Double))
+    label: str | None = words()
+    comment: str | None = words()
+    author: str = words(null=False)
+    time_ns: int = big(null=False)
+    keep: int = small()
+    current: int = small()
 
 
 class SignInRow(Table, table=True):

@@ -12,7 +12,8 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Programmin
 from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.pace import paced
 from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
-from asgi_llmobs.store import search
+from asgi_llmobs.scores import is_score, score_of
+from asgi_llmobs.store import scores, search
 from asgi_llmobs.store.database import Database, first_key, in_chunks, insert, new_keys
 from asgi_llmobs.store.merging import Merging
 from asgi_llmobs.store.rows import (
@@ -161,7 +162,7 @@ class Batch:
 
     def store(self, batch: Sequence[Span]) -> None:
         merging = Merging(self.connection, self.totals)
-        records = merging.apply(folded(batch))
+        records = merging.apply(folded([record for record in batch if not is_score(record)]))
         known = self.find(records) if records else {}
         new: list[Span] = []
         for place, record in records.items():
@@ -173,6 +174,8 @@ class Batch:
             else:
                 self.update(stored, record)
         self.insert(new)
+        scores.write(self.connection, [score_of(record) for record in batch if is_score(record)])
+        scores.attach(self.connection, records.values())
         for record in records.values():
             if record.spread:
                 self.spread(record)
