@@ -46,7 +46,7 @@ __all__ = [
     "metadata",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
