@@ -17,14 +17,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from tests.processes import free_port
+
 USER = "embedded_postgres"  # a server refuses to run as root
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 class PostgresServer:

@@ -1,7 +1,6 @@
 """A real browser, the example app as a user starts it, and an eye on what the pages do behind the user's back."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,16 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, free_port
+
 REPORT = """addEventListener("securitypolicyviolation", (event) =>
   console.error("CSP " + event.violatedDirective + " " + event.blockedURI + " " + event.sourceFile));"""
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -3,16 +3,14 @@
 import http.client
 import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import free_port, listening
+
 APP = "tests.crash.app:app"
 Command = Callable[[int], Sequence[str]]
 WAYS = ("call", "stream", "sync")
@@ -153,45 +151,10 @@ class Load:
         connection.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def served(command: Command, **environment: str) -> Iterator[Server]:
     """A server, until the block ends; what it printed is shown where the test fails."""
     port = free_port()
-    name, *arguments = command(port)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **environment}
-    env.pop("PYTEST_VERSION", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", name, *arguments],
-        cwd=ROOT,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    server = Server(process, port)
-    try:
-        answering(server)
-        yield server
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        print(process.communicate()[0])
-
-
-def answering(server: Server) -> None:
-    until = time.monotonic() + 30
-    while True:
-        assert server.process.poll() is None, server.process.communicate()[0]
-        with suppress(OSError, http.client.HTTPException):
-            server.get("/pid")
-            return
-        assert time.monotonic() < until, "the server did not come up"
-        time.sleep(0.05)
+    known = {name: value for name, value in os.environ.items() if name != "PYTEST_VERSION"}
+    with listening(command(port), port, "/pid", {**known, "PYTHONWARNINGS": "ignore", **environment}) as process:
+        yield Server(process, port)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT
+
 CALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,fallocate,pread64"
 DAMAGED = 40  # system calls on the database's files that one run makes at least
 

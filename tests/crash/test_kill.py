@@ -13,7 +13,7 @@ import pytest
 from asgi_llmobs.store.database import Database
 from tests.crash.conftest import Place
 from tests.crash.identity import adopt
-from tests.crash.servers import ROOT
+from tests.processes import ROOT
 
 BACKENDS = ["sqlite", "postgresql"]
 

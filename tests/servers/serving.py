@@ -5,7 +5,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import free_port, listening
+
 APP = "tests.servers.app:app"
 
 # how each is started on a port
@@ -89,44 +89,11 @@ class Served:
             time.sleep(0.05)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def served(command: Callable[[int], Sequence[str]], folder: Path, **environment: str) -> Iterator[Served]:
     """A server, until the block ends; what it printed is shown where the test fails."""
     port, database = free_port(), folder / "llmobs.db"
-    name, *arguments = command(port)
-    env = {**os.environ, "LLMOBS_DATABASE_URL": f"sqlite:///{database}", "PYTHONPATH": str(ROOT), **environment}
-    env.pop("PYTEST_VERSION", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", name, *arguments],
-        cwd=ROOT,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        answering(process, port)
+    known = {name: value for name, value in os.environ.items() if name != "PYTEST_VERSION"}
+    ours = {**known, "LLMOBS_DATABASE_URL": f"sqlite:///{database}", **environment}
+    with listening(command(port), port, "/plain", ours) as process:
         yield Served(process, port, database)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        print(process.communicate()[0])
-
-
-def answering(process: "subprocess.Popen[str]", port: int) -> None:
-    until = time.monotonic() + 30
-    while True:
-        assert process.poll() is None, process.communicate()[0]
-        with suppress(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/plain", timeout=5)
-            return
-        assert time.monotonic() < until, "the server did not come up"
-        time.sleep(0.05)

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from asgi_llmobs import LLMObs
-from tests.servers.serving import APP, ROOT, served
+from tests.processes import ROOT
+from tests.servers.serving import APP, served
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 ENVIRONMENT.pop("PYTEST_VERSION", None)

@@ -13,7 +13,6 @@ from asgi_llmobs.records import Exchange, Outcome, Span
 from asgi_llmobs.spool import Counters, DurableSpool, Entry
 from asgi_llmobs.spool import durable as durable_module
 from asgi_llmobs.spool import journal as journal_module
-from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import upkeep as upkeep_module
 from asgi_llmobs.spool.segment import HEADER
 from tests.spool.calls import call, finish, span, stream
