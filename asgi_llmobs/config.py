@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "OPTIONS",
     "Option",
+    "VARIABLES",
     "data_dir_of",
     "environment_name",
     "make_data_dir",
@@ -126,6 +127,9 @@ class Config:
     estimate_tokens: bool = option(
         True, "Estimate, marked as such, the tokens of a stream that does not report its usage.", parse="bool"
     )
+    origins: Mapping[str, str] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # argument, environment; by name
 
     def __post_init__(self) -> None:
         for name, allowed in (("capture", ("full", "metadata", "off")), ("instrument", ("auto", "off"))):
@@ -212,16 +216,18 @@ class Config:
         for name in given:
             if name not in known:
                 raise ConfigError(name, f"there is no such option; the options are {', '.join(known)}")
-        values = dict(given)
+        values, origins = dict(given), {}
         for item in OPTIONS:
             if item.name in values and (values[item.name] is not None or item.name == "admin"):
+                origins[item.name] = "argument"
                 continue
             text = environ.get(item.env)
             if text is not None and item.parse is not None:
                 values[item.name] = item.read(text)
+                origins[item.name] = "environment"
             elif item.name in values:
                 del values[item.name]
-        return cls(**values)
+        return cls(**values, origins=origins)
 
 
 @dataclass(frozen=True)
@@ -255,6 +261,29 @@ class Option:
             return tuple(part.strip() for part in text.split(",") if part.strip())
         return text or None
 
+    def shown(self, value: Any) -> str:
+        """*value* for people: of what is or may hold a secret only whether it is set, of an address no password."""
+        if value is None or value == () or value == {}:
+            return "not set"
+        if isinstance(value, str):
+            return without_password(value) if "://" in value else value
+        if self.name == "export" and isinstance(value, list | tuple):
+            return ", ".join(self.shown(each) for each in value)
+        if self.parse is None or not isinstance(value, bool | int | float | Sequence | Mapping):
+            return "set"
+        if isinstance(value, Mapping):
+            return "; ".join(f"{name}: {each}" for name, each in value.items())
+        return ", ".join(map(str, value)) if isinstance(value, Sequence) else str(value)
+
+
+def without_password(url: str) -> str:
+    """An address with neither user and password nor a query, in which they may stand too."""
+    try:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return "set"
+    return re.sub(r"^([^:]+://)[^/]*", lambda found: found.group(1) + host, url.partition("?")[0])
+
 
 def environment_name(name: str) -> str:
     """The environment variable of the option *name*."""
@@ -272,7 +301,17 @@ OPTIONS: tuple[Option, ...] = tuple(
         None if item.name in NOT_FROM_ENVIRONMENT else item.metadata["parse"],
     )
     for item in fields(Config)
+    if "help" in item.metadata
 )
+
+# variables that are no options: who may open the admin is not for code to say
+VARIABLES: Mapping[str, str] = {
+    "LLMOBS_DEV": "1: this is development; the admin is open to visitors from this machine",
+    "LLMOBS_STRICT": "1: the admin always asks for a sign-in",
+    "LLMOBS_ADMIN_TOKEN": "what opens the admin",
+    "LLMOBS_ADMIN_PASSWORD": "the same, to be typed",
+    "LLMOBS_INGEST_TOKEN": "what lets other processes send traces in",
+}
 
 
 def make_data_dir(folder: str) -> None:

@@ -70,11 +70,29 @@ const keys = {
   "]": () => follow("[rel=next]"),
   c: () => { const text = document.getElementById("curl")?.textContent; if (text) copy(text, document.querySelector("[data-copy=curl]")); },
 };
+// the palette and the sheet of keys are fetched when they are first asked for
+const summon = async (what) => {
+  if (!root.dataset.palette) return;
+  await import(new URL(root.dataset.palette, document.baseURI).href);
+  document.dispatchEvent(new CustomEvent(`llmobs:${what}`));
+};
+for (const button of all("[data-summon]")) button.addEventListener("click", () => summon(button.dataset.summon));
+keys["?"] = () => summon("keys");
+let going = 0; // until when a letter names a page
 document.addEventListener("keydown", (event) => {
+  if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && root.dataset.palette) {
+    event.preventDefault();
+    summon("palette");
+    return;
+  }
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const target = event.target;
   if (target.closest?.("input, select, textarea")) { if (event.key === "Escape") target.blur(); return; }
   if (event.key === "Enter" && target.closest?.("a, button, summary")) return;
+  if (document.querySelector("dialog[open]")) return;
+  const page = event.timeStamp < going && all("[data-go]").find((each) => each.dataset.go === event.key);
+  going = event.key === "g" ? event.timeStamp + 1500 : 0;
+  if (page) { event.preventDefault(); page.click(); return; }
   const link = all("[data-key]").find((each) => each.dataset.key === event.key);
   const act = keys[event.key] ?? (link && (() => link.click()));
   if (act) { event.preventDefault(); act(); }

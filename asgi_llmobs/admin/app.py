@@ -23,7 +23,7 @@ from asgi_llmobs.admin.signing import Signing
 from asgi_llmobs.admin.visit import Visit, asked, visit_of
 from asgi_llmobs.admin.workers import Busy, in_thread
 from asgi_llmobs.auth import Role
-from asgi_llmobs.config import Config
+from asgi_llmobs.config import VARIABLES, Config
 from asgi_llmobs.errors import FilterError, StoreError, TooSlow
 from asgi_llmobs.safely import safely
 from asgi_llmobs.store.database import Database
@@ -77,9 +77,9 @@ class Admin:
         self.config = config or Config()
         self.project = project or self.config.project
         self.title = title or TITLE
-        self.lock = Lock(
-            auth, SignIns(database), environment() if environ is None else environ, arguments(), self.project
-        )
+        environ = environment() if environ is None else environ
+        self.variables = {name: bool(environ.get(name, "").strip()) for name in VARIABLES}
+        self.lock = Lock(auth, SignIns(database), environ, arguments(), self.project)
         self.frame = Frame(ROUTES, self.title, self.project, self.lock)
         self.signing = Signing(self.lock, self.frame)
 
@@ -179,6 +179,7 @@ class Admin:
             fields=fields or {},
             stats=self.stats,
             config=self.config,
+            variables=self.variables,
         )
 
     def _load(self, route: Route, view: View, visit: Visit) -> Response:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from asgi_llmobs.admin.answers import html, plain, problem, redirect
+from asgi_llmobs.admin.keys import GOES
 from asgi_llmobs.admin.lock import Lock
 from asgi_llmobs.admin.page import Page, Permission, Route, allowed
 from asgi_llmobs.admin.templating import render
@@ -68,6 +69,7 @@ class Frame:
             "menu": [
                 page for page in self.routes if isinstance(page, Page) and page.nav and allowed(role, page.permission)
             ],
+            "goes": GOES,
             "here": visit.segments[0],
             "twin": visit.twin,
         }

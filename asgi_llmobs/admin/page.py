@@ -65,6 +65,7 @@ class View:
     query: tuple[tuple[str, str], ...] = ()  # from the address, in order
     fields: Mapping[str, str] = field(default_factory=dict)  # of an action: the form or the JSON object that was sent
     stats: Callable[[], Any] | None = None
+    variables: Mapping[str, bool] = field(default_factory=dict)  # of the environment, no options: whether they are set
 
     def may(self, permission: Permission) -> bool:
         """Whether the visitor may do what needs *permission*."""
@@ -115,7 +116,7 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Route):
-    """A page and its JSON twin: ``load`` makes the one mapping that both show."""
+    """A page and its JSON twin: ``load`` makes the one mapping that both show, or a :class:`Done` that leads on."""
 
     title: str
     template: str

@@ -273,8 +273,8 @@ class TestRoles:
 
     def test_options_are_for_operators(self, site: Site) -> None:
         """How the app is configured is not for everybody who may see its calls."""
-        assert site.visitor("analyst").get("/status.json").json["options"] is None
-        assert site.visitor("operator").get("/status.json").json["options"]
+        assert site.visitor("analyst").get("/settings.json").status == 403
+        assert site.visitor("operator").get("/settings.json").json["options"]
 
     def test_the_menu_leads_to_what_one_may_open(self, site: Site) -> None:
         """No link of the menu ends at a refusal."""

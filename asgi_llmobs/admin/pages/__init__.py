@@ -1,7 +1,7 @@
 """The pages: a file each; the order is that of the menu."""
 
 from asgi_llmobs.admin.page import Route
-from asgi_llmobs.admin.pages import overview, requests, sessions, status, traces
+from asgi_llmobs.admin.pages import help, jump, overview, requests, sessions, settings, status, traces
 
 __all__ = ["ROUTES"]
 
@@ -11,4 +11,7 @@ ROUTES: tuple[Route, ...] = (
     *traces.ROUTES,
     *sessions.ROUTES,
     *status.ROUTES,
+    *settings.ROUTES,
+    *help.ROUTES,
+    *jump.ROUTES,
 )

@@ -1,13 +1,10 @@
-"""The status: what is captured and what cannot be, the counters and their sum, the store, the options in force."""
+"""The status: what is captured and what cannot be, the counters and their sum, the store."""
 
 import importlib.metadata
-import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from asgi_llmobs.admin.page import Page, Permission, View
-from asgi_llmobs.config import OPTIONS, Config
 from asgi_llmobs.queries.status import store_status, workers
 from asgi_llmobs.safely import failures
 
@@ -28,11 +25,10 @@ NOT_CAPTURED = (
     ("requests, aiohttp, urllib3", "other HTTP clients are not watched"),
 )
 EVENTS = 20
-HIDDEN = ("auth", "prices", "providers", "record", "session", "user", "redact")
 
 
 def load(view: View) -> dict[str, Any]:
-    """Everything on one page; the options only for operators."""
+    """Everything on one page."""
     stats = counters(view.stats() if view.stats is not None else None)
     return {
         "stats": stats,
@@ -45,7 +41,6 @@ def load(view: View) -> dict[str, Any]:
         "captured": CAPTURED,
         "not_captured": NOT_CAPTURED,
         "version": version(),
-        "options": options(view.config) if view.may(Permission.OPERATE) else None,
     }
 
 
@@ -73,28 +68,6 @@ def overhead(stats: dict[str, Any] | None) -> dict[str, int | None] | None:
         "queue_age_ns": stats["queue_age_ns"],
         "batch_ns": stats["batch_ns"],
     }
-
-
-def options(config: Config) -> list[dict[str, Any]]:
-    rows = []
-    for item in OPTIONS:
-        value = getattr(config, item.name)
-        if item.name in HIDDEN:
-            shown = "set" if value else "not set"
-        elif item.name in ("store", "read_url"):
-            shown = without_password(value) if value else "default" if item.name == "store" else "not set"
-        else:
-            shown = "not set" if value is None else str(value)
-        rows.append({"name": item.name, "value": shown, "default": value == item.default, "help": item.help})
-    return rows
-
-
-def without_password(url: str) -> str:
-    try:
-        host = urlsplit(url).netloc.rpartition("@")[2]
-    except ValueError:
-        return "set"
-    return re.sub(r"^([^:]+://)[^/]*", lambda found: found.group(1) + host, url.partition("?")[0])
 
 
 def version() -> str:

@@ -1,0 +1,129 @@
+"""Settings, help and going straight to what one knows the name of."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from asgi_llmobs.admin import Admin
+from asgi_llmobs.config import OPTIONS, Config
+from asgi_llmobs.queries.jump import meant
+from asgi_llmobs.store.database import Database
+from tests.admin.reading import read
+from tests.admin.seeding import fill
+from tests.admin.visiting import Visitor
+
+
+def everybody(_: Any) -> str:
+    return "owner"
+
+
+class TestSettings:
+    """Every option, its value, where it came from, how to change it."""
+
+    def options(self, database: Database, config: Config, **environ: str) -> dict[str, Any]:
+        visitor = Visitor(Admin(database=database, config=config, auth=everybody, environ=environ))
+        found: dict[str, Any] = visitor.get("/settings.json").json
+        return found
+
+    def test_where_a_value_came_from(self, database: Database) -> None:
+        """An argument, the environment or the default; and what the default would be."""
+        config = Config.make({"LLMOBS_SERVICE": "from outside", "LLMOBS_SAMPLE": "0.5"}, sample=0.25, project="shop")
+        rows = {row["name"]: row for row in self.options(database, config)["options"]}
+
+        assert set(rows) == {item.name for item in OPTIONS}
+        assert (rows["sample"]["origin"], rows["sample"]["value"], rows["sample"]["default"]) == (
+            "argument",
+            "0.25",
+            "1.0",
+        )
+        assert (rows["service"]["origin"], rows["service"]["value"]) == ("environment", "from outside")
+        assert (rows["project"]["origin"], rows["release"]["origin"]) == ("argument", "default")
+        assert rows["service"]["environment"] == "LLMOBS_SERVICE" and rows["auth"]["environment"] is None
+
+    def test_no_secret(self, database: Database) -> None:
+        """Addresses lose their password and query, and what may hold a secret is only said to be set."""
+        secret = "hunter2"
+        config = Config.make(
+            {},
+            store=f"postgresql://ada:{secret}@db.example/x?sslpassword={secret}",
+            export=[f"https://me:{secret}@otel.example/v1?key={secret}"],
+            redact=[secret],
+            prices={secret: {"input": 1}},
+        )
+        visitor = Visitor(
+            Admin(database=database, config=config, auth=everybody, environ={"LLMOBS_INGEST_TOKEN": secret})
+        )
+
+        for path in ("/settings", "/settings.json", "/status", "/status.json"):
+            assert secret not in visitor.get(path).everything
+        told = visitor.get("/settings.json").json
+        rows = {row["name"]: row["value"] for row in told["options"]}
+        assert rows["store"] == "postgresql://db.example/x" and rows["export"] == "https://otel.example/v1"
+        assert rows["redact"] == rows["prices"] == "set" and rows["user"] == "not set"
+        assert {row["name"]: row["set"] for row in told["variables"]}["LLMOBS_INGEST_TOKEN"] is True
+        assert {row["name"]: row["set"] for row in told["variables"]}["LLMOBS_STRICT"] is False
+
+    def test_a_config_made_by_hand(self, database: Database) -> None:
+        """What is not the default was an argument then."""
+        rows = {row["name"]: row["origin"] for row in self.options(database, Config(service="a"))["options"]}
+
+        assert rows["service"] == "argument" and rows["release"] == "default"
+
+
+class TestHelp:
+    """What the words mean and what the keys do."""
+
+    def test_it_says_what_a_trace_is(self, database: Database) -> None:
+        """In ten lines, for every role, with the keys that the menu has."""
+        visitor = Visitor(Admin(database=database, auth=lambda request: "metrics", environ={}))
+        page, twin = read(visitor.get("/help").text), visitor.get("/help.json").json
+
+        assert len(twin["words"]) == 10 and {"trace", "session"} <= {each["word"] for each in twin["words"]}
+        for each in twin["words"]:
+            assert each["means"] in page.text
+        owner = read(Visitor(Admin(database=database, auth=everybody, environ={})).get("/help").text)
+        shown = [attrs["data-go"] for tag, attrs in owner.tags if tag == "a" and "data-go" in attrs]
+        assert len(shown) == len(set(shown)) >= 7 and set(shown) <= set(twin["goes"].values())
+
+
+@pytest.fixture
+def filled(database: Database) -> Iterator[dict[str, Any]]:
+    yield fill(database)
+
+
+class TestJump:
+    """From a name to its page."""
+
+    @pytest.mark.parametrize(
+        ("text", "place"),
+        [
+            ("mine-1", "./requests/{first}"),
+            ("ab" * 16, "./traces/" + "ab" * 16),
+            (" trip-1 ", "./sessions/trip-1"),
+            ("ada", "./requests?user=ada"),
+            ("claude-haiku", "./requests?model=claude-haiku"),
+        ],
+    )
+    def test_a_whole_name(self, database: Database, filled: dict[str, Any], text: str, place: str) -> None:
+        """It leads straight on."""
+        visitor = Visitor(Admin(database=database, auth=everybody, environ={}))
+        answer = visitor.get(f"/jump?to={text}")
+
+        assert (answer.status, answer.location) == (303, place.format(first=filled["first"].id))
+
+    def test_a_beginning(self, database: Database, filled: dict[str, Any]) -> None:
+        """It lists what begins so, in the page and in JSON alike."""
+        visitor = Visitor(Admin(database=database, auth=everybody, environ={}))
+        page, twin = visitor.get("/jump?to=tri"), visitor.get("/jump.json?to=tri").json
+
+        assert twin["found"] == [{"kind": "session", "name": "trip-1", "to": "sessions/trip-1"}]
+        assert "sessions/trip-1" in page.text and page.status == 200
+        assert "Nothing has this id" in visitor.get("/jump?to=zzz").text
+        assert visitor.get("/jump.json?to=").json["found"] == []
+
+    def test_of_one_project(self, database: Database) -> None:
+        """Names of another project mean nothing here."""
+        fill(database, project="theirs")
+
+        assert meant(database, "ada", project="default") == [] and meant(database, "ada", project="theirs")
