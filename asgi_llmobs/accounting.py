@@ -15,10 +15,10 @@ Observed = Iterable[tuple[str, "Stats"]]  # by project
 class Stats(NamedTuple):
     """Exact counters of this process; ``captured == stored + spooled + sum(dropped.values())``.
 
-    ``captured`` counts finished calls and spans. ``failures`` are exceptions in our own code, by part; none reached
-    the app. ``adopted`` of the captured ones were left behind by processes that died; ``damaged`` counts what could not
-    be read of their files. ``durable`` says whether what is captured now would outlive a killed process, ``trouble``
-    why not, where it was meant to.
+    ``captured`` counts finished calls, spans and scores. ``failures`` are exceptions in our own code, by part; none
+    reached the app. ``adopted`` of the captured ones were left behind by processes that died; ``damaged`` counts what
+    could not be read of their files. ``durable`` says whether what is captured now would outlive a killed process,
+    ``trouble`` why not, where it was meant to.
 
     What it costs: ``writer_cpu_ns`` is the CPU time that the writer thread has used, ``batches`` how many it wrote,
     ``batch_ns`` how long the last one took, ``caller_ns`` what the beginning and the end of a call cost the app (the

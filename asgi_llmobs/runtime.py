@@ -6,17 +6,19 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from asgi_llmobs.accounting import Stats, host_meter_provider, register
 from asgi_llmobs.capture import clients, outbound, recorder
 from asgi_llmobs.capture.commit import commit
+from asgi_llmobs.capture.judging import Details, score_with
 from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
 from asgi_llmobs.limits import Plan
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.safely import failures, reset, safely
+from asgi_llmobs.scores import Value
 from asgi_llmobs.spool import DurableSpool, MemorySpool, Spool, durable_here
 from asgi_llmobs.writer import Sink, Writer
 
@@ -208,6 +210,10 @@ class LLMObs:
                 resource = {"service.name": self.config.service, "service.version": self.config.release}
                 self._tracer_provider = make_provider(Bridge(self.recorder, everything=True), resource)
             return self._tracer_provider
+
+    def score(self, name: str, value: Value = None, **details: Unpack[Details]) -> str | None:
+        """Say what you think of a span, a trace or a session; with the arguments of :func:`asgi_llmobs.score`."""
+        return score_with(self.recorder, name, value, **details)
 
     def admin(self, *, auth: Any = None, title: str | None = None) -> Any:
         """The admin as an ASGI app, to be mounted anywhere.

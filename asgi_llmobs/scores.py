@@ -9,7 +9,7 @@ from uuid import uuid4
 from asgi_llmobs.errors import ScoreError
 from asgi_llmobs.records import Score, ScoreKind, Span
 
-__all__ = ["CARRIED", "TARGETS", "carried", "is_score", "make_score", "score_of", "taken_back"]
+__all__ = ["CARRIED", "TARGETS", "Value", "carried", "is_score", "make_score", "score_of", "taken_back"]
 
 TARGETS = ("span", "trace", "session")
 CARRIED = "score"  # kind of the span that a score travels as
@@ -17,7 +17,8 @@ MAX_NAME = 256
 MAX_ID = 4_096
 MAX_LABEL = 1_000
 MAX_COMMENT = 10_000
-OWN = tuple(item.name for item in fields(Score) if item.name not in ("id", "project", "name", "time_ns", "trace_id"))
+OF_THE_SPAN = ("id", "project", "name", "time_ns", "trace_id", "comment")  # what a span has a place for
+OWN = tuple(item.name for item in fields(Score) if item.name not in OF_THE_SPAN)
 Value = bool | float | str | None
 
 
@@ -156,6 +157,7 @@ def carried(score: Score) -> Span:
         name=score.name,
         start_ns=score.time_ns,
         duration_ns=0,
+        input=score.comment,
         attributes=said,
     )
 
@@ -173,5 +175,6 @@ def score_of(record: Span) -> Score:
         name=record.name,
         time_ns=record.start_ns,
         trace_id=record.trace_id or None,
+        comment=record.input,
         **record.attributes,
     )

@@ -17,6 +17,7 @@ from asgi_llmobs.otlp.limits import Limits, Refused
 from asgi_llmobs.otlp.protobuf import BYTES, VARINT, Budget, fields
 from asgi_llmobs.records import Outcome, Request, Span, Written
 from asgi_llmobs.safely import report, safely
+from asgi_llmobs.scores import is_score
 
 __all__ = ["Exporter", "Exported", "targets_of"]
 
@@ -212,7 +213,7 @@ class Exporter:
         now = time.monotonic_ns()
         with self._lock:
             for record in batch:
-                if record.outcome != Outcome.RUNNING:
+                if record.outcome != Outcome.RUNNING and not is_score(record):
                     self._take(record, now)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="llmobs-export", daemon=True)

@@ -23,6 +23,7 @@ from asgi_llmobs.providers.otel import dumped
 from asgi_llmobs.records import Attempt, Cost, Exchange, Kind, Outcome, Reading, Request, Span, Usage
 from asgi_llmobs.redaction import Redactor, safe_url
 from asgi_llmobs.safely import safely
+from asgi_llmobs.scores import is_score
 from asgi_llmobs.spool import Entry
 
 __all__ = ["Pipeline"]
@@ -71,7 +72,7 @@ class Pipeline:
     def process(self, entry: Entry) -> Span:
         """The record of one entry; a span that is complete already passes with its texts redacted."""
         if not isinstance(entry, Exchange):
-            return self._span(entry)
+            return self._score(entry) if is_score(entry) else self._span(entry)
         with safely("pipeline"):
             return self._request(entry)
         return self._bare(entry)
@@ -87,6 +88,15 @@ class Pipeline:
             stream_requested=reading.stream_requested,
             attempt=exchange.attempt,
             cost=Cost(reason="still running"),
+        )
+
+    def _score(self, score: Span) -> Span:
+        """A score under way: what it says is kept wherever content is not, for that is what it was given for."""
+        label = score.attributes.get("label")
+        return replace(
+            score,
+            input=self._redactor.text(score.input) if score.input else None,
+            attributes={**score.attributes, "label": self._redactor.text(label)} if label else score.attributes,
         )
 
     def _span(self, span: Span) -> Span:

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from itertools import filterfalse
 from typing import Any
 
 from asgi_llmobs.capture import clients, recorder
-from asgi_llmobs.records import Kind, Outcome, Request, Span, Usage, Written
+from asgi_llmobs.records import Kind, Outcome, Request, Score, Span, Usage, Written
 from asgi_llmobs.runtime import LLMObs, current_engine, make_current
+from asgi_llmobs.scores import is_score, score_of
 from asgi_llmobs.store.pairing import without_doubles
 
 __all__ = ["Captured", "capture"]
@@ -20,13 +22,16 @@ class Captured:
 
     def __init__(self) -> None:
         self._records: dict[str, Span] = {}
+        self._scores: dict[str, Score] = {}
         self._lock = threading.Lock()
         self.obs: Any = None
 
     def write(self, batch: Sequence[Span]) -> Written:
         """The sink: a later record of the same span takes the place of the earlier one, attempts are joined."""
         with self._lock:
-            for record in batch:
+            for record in filter(is_score, batch):
+                self._scores.setdefault(record.id, score_of(record))
+            for record in filterfalse(is_score, batch):
                 before = self._records.get(record.id)
                 if before is not None and record.outcome == Outcome.RUNNING:
                     continue
@@ -67,6 +72,13 @@ class Captured:
         return self._all()
 
     @property
+    def scores(self) -> list[Score]:
+        """What was judged, in the order of time."""
+        self.obs.flush()
+        with self._lock:
+            return sorted(self._scores.values(), key=lambda score: score.time_ns)
+
+    @property
     def traces(self) -> list[Span]:
         """The root span of each trace, in the order of their start."""
         records = self._all()
@@ -83,6 +95,7 @@ class Captured:
         self.obs.flush()
         with self._lock:
             self._records.clear()
+            self._scores.clear()
 
 
 def joined(before: Request, after: Request) -> Request:
