@@ -8,11 +8,15 @@ const hours = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
 const clock = new Intl.DateTimeFormat(undefined, { ...hours, second: "2-digit" });
 const minutes = new Intl.DateTimeFormat(undefined, hours);
 const today = day.format(new Date());
-for (const time of all("time[datetime]")) {
-  const date = new Date(time.dateTime);
-  if (Number.isNaN(date.getTime())) continue;
-  time.textContent = day.format(date) === today ? clock.format(date) : `${day.format(date)} ${minutes.format(date)}`;
-}
+const local = (part) => {
+  for (const time of part.querySelectorAll("time[datetime]")) {
+    const date = new Date(time.dateTime);
+    if (Number.isNaN(date.getTime())) continue;
+    time.textContent = day.format(date) === today ? clock.format(date) : `${day.format(date)} ${minutes.format(date)}`;
+  }
+};
+local(document);
+document.addEventListener("llmobs:shown", (event) => local(event.detail)); // what another module brought later
 
 // theme: what the system says until the reader chooses; the choice stays in this browser
 const themes = ["auto", "light", "dark"];

@@ -3,21 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
-from asgi_llmobs.admin.page import View
-from asgi_llmobs.errors import FilterError
-from asgi_llmobs.queries.outline import MAX_NODES, Outline
-from asgi_llmobs.queries.timing import self_time
+from asgi_llmobs.admin.axis import Gap
+from asgi_llmobs.admin.place import Place, whole_number
+from asgi_llmobs.queries.outline import Outline
+from asgi_llmobs.queries.timing import idle_gaps, self_time
 from asgi_llmobs.store.trees import Node
 
-__all__ = ["ORDERS", "Folding"]
+__all__ = ["Folding"]
 
-ROWS = 100  # of a page, unless the address says otherwise
 ENDS = 3  # names of a long path that are shown from its beginning, and from its end
-
-
-def started(node: Node) -> int:
-    return node.start_ns
 
 
 def own_time(node: Node) -> int:
@@ -32,9 +28,8 @@ def own_cost(node: Node) -> int:
     return -((node.fact.cost if node.fact is not None else None) or 0)
 
 
-ORDERS: Mapping[str, Callable[[Node], int] | None] = {
-    "tree": None,
-    "start": started,
+SORTS: Mapping[str, Callable[[Node], int]] = {
+    "start": attrgetter("start_ns"),
     "self": own_time,
     "duration": whole_time,
     "cost": own_cost,
@@ -43,13 +38,9 @@ ORDERS: Mapping[str, Callable[[Node], int] | None] = {
 
 @dataclass(slots=True)
 class Folding:
-    """What the address asks to see of a tree: called with the outline, it chooses the nodes, and notes how.
+    """What a place asks to see of a tree: called with the outline, it chooses the nodes, and notes how."""
 
-    The parameters are ``node`` (the one selected), ``at`` (the one whose branch is shown), ``order``, ``q`` (words to
-    look for), ``from`` (the place of the first row) and ``limit`` (rows, 1 to 20,000).
-    """
-
-    view: View
+    place: Place
     selected: str | None = None
     window: dict[str, int] = field(default_factory=dict)
     crumbs: Sequence[dict[str, str | None]] = ()  # from the root to the branch that is shown
@@ -58,12 +49,13 @@ class Folding:
     landmarks: dict[str, str] = field(default_factory=dict)  # slowest, dearest and next failed node
     above: int = 0  # levels above the branch
     span_ns: int = 0
+    gaps: Sequence[Gap] = ()  # when no leaf was at work
 
     def __call__(self, outline: Outline) -> Sequence[Node]:
         """The rows of this page, and behind them the selected node where it is none of them."""
         nodes = outline.nodes
-        wanted = find(nodes, self.view.get("node"))
-        branch = find(nodes, self.view.get("at"))
+        wanted = find(nodes, self.place.node)
+        branch = find(nodes, self.place.at)
         rows = self._page(self._rows(outline, branch, wanted), wanted)
         chosen = wanted or next((node for node in rows if node.fact is not None and node.fact.is_request), None)
         if chosen is None and rows:
@@ -74,38 +66,45 @@ class Folding:
         self.landmarks = landmarks(nodes, chosen)
         start = outline.totals.start_ns
         self.span_ns = max([(node.end_ns or node.start_ns) - start for node in nodes], default=0)
+        self.gaps = [Gap(start_ns=low - start, end_ns=high - start) for low, high in idle_gaps(nodes)]
         return rows if chosen is None or chosen in rows else [*rows, chosen]
 
     def _rows(self, outline: Outline, branch: Node | None, wanted: Node | None) -> Sequence[Node]:
-        order = self.view.get("order") or "tree"
-        if order not in ORDERS:
-            raise FilterError("order", f"write one of {', '.join(ORDERS)}")
+        order = self.place.sorted_by
         nodes: Sequence[Node] = outline.nodes
         if branch is not None:
             place = next(place for place, node in enumerate(nodes) if node is branch)
             nodes = nodes[place : place + branch.below + 1]
-        words = self.view.get("q").casefold().split()
+        if self.place.view == "messages":
+            nodes = [node for node in nodes if node.fact is not None and node.fact.is_request]
+        words = self.place.find.casefold().split()
         if words:
             nodes = [node for node in nodes if all(word in outline.words(node) for word in words)]
-        by = ORDERS[order]
-        if by is not None:
-            return sorted(nodes, key=by)
-        if words or len(nodes) <= self._limit():
-            return nodes
-        return self._unfolded(nodes, wanted)
+        if order in SORTS:
+            return sorted(nodes, key=SORTS[order])
+        return nodes if words else self._unfolded(nodes, wanted)
 
     def _unfolded(self, nodes: Sequence[Node], wanted: Node | None) -> Sequence[Node]:
-        """The upper levels, as many as fit on a page but the first two at least, and the way to the selected node."""
-        sizes = Counter(node.depth for node in nodes)
-        deepest, room = nodes[0].depth + 1, self._limit() - sizes[nodes[0].depth] - sizes[nodes[0].depth + 1]
-        while (room := room - sizes[deepest + 1]) >= 0 and sizes[deepest + 1]:
-            deepest += 1
-        way: set[int] = set()
+        """The tree, or of a large one the upper levels, as many as fit on a page but the first two at least.
+
+        What the address opens is open, what it shuts is shut, and the way to the selected node is open.
+        """
+        opened = {id(node) for node in nodes if node.id in self.place.opened}
+        if len(nodes) <= self.place.rows:
+            opened.update(map(id, nodes))
+        else:
+            sizes = Counter(node.depth for node in nodes)
+            deepest = nodes[0].depth + 1
+            room = self.place.rows - sizes[nodes[0].depth] - sizes[nodes[0].depth + 1]
+            while (room := room - sizes[deepest + 1]) >= 0 and sizes[deepest + 1]:
+                deepest += 1
+            opened.update(id(node) for node in nodes if node.depth < deepest)
+        if self.place.shut:
+            opened.difference_update(id(node) for node in nodes if node.id in self.place.shut)
         node = wanted.parent if wanted is not None else None
         while node is not None:
-            way.add(id(node))
+            opened.add(id(node))
             node = node.parent
-        opened = {id(node) for node in nodes if node.depth < deepest} | way
         rows: list[Node] = []
         shown: set[int] = set()
         for node in nodes:
@@ -118,25 +117,14 @@ class Folding:
 
     def _page(self, rows: Sequence[Node], wanted: Node | None) -> Sequence[Node]:
         """One page of the rows: by default the one with the selected node in it."""
-        limit = self._limit()
-        at = next((place for place, node in enumerate(rows) if node is wanted), 0)
-        start = whole_number(self.view, "from", 0, max(0, len(rows) - 1), at // limit * limit)
+        limit = self.place.rows
+        at = next((place for place, node in enumerate(rows) if node is wanted), None)
+        if at is None:  # what is not among the rows is stood for by what hangs below it
+            at = next((place for place, node in enumerate(rows) if wanted is not None and node.parent is wanted), 0)
+        start = whole_number("from", self.place.start, 0, max(0, len(rows) - 1), at // limit * limit)
         stop = min(start + limit, len(rows))
         self.window = {"start": start, "stop": stop, "rows": len(rows), "limit": limit}
         return rows[start:stop]
-
-    def _limit(self) -> int:
-        return whole_number(self.view, "limit", 1, MAX_NODES, ROWS)
-
-
-def whole_number(view: View, name: str, low: int, high: int, default: int) -> int:
-    """A parameter of the address that counts something."""
-    text = view.get(name)
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
-        raise FilterError(name, f"write a number from {low} to {high}")
-    return int(text)
 
 
 def find(nodes: Sequence[Node], id: str) -> Node | None:

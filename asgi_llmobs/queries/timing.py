@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from asgi_llmobs.store.trees import Node
 
-__all__ = ["covered", "mark_critical", "note_skew", "parallel_saving", "self_time"]
+__all__ = ["covered", "idle", "idle_gaps", "mark_critical", "note_skew", "parallel_saving", "self_time"]
 
 SKEW_NS = 1_000_000  # clocks of two hosts, or two clocks of one, differ a little: not worth a note
 
@@ -91,6 +91,30 @@ def parallel_saving(nodes: Sequence[Node]) -> int:
         return 0
     took = sum(high - low for low, high in leaves)
     return took - covered(leaves, min(low for low, _ in leaves), max(high for _, high in leaves))
+
+
+def idle(intervals: Iterable[tuple[int, int]], start: int, end: int, at_least: int) -> list[tuple[int, int]]:
+    """The stretches from *start* to *end* of *at_least* nanoseconds that none of *intervals* touches, in order."""
+    found, at = [], start
+    for low, high in (*sorted(intervals), (end, end)):
+        if low - at >= at_least:
+            found.append((at, low))
+        at = max(at, high)
+    return found
+
+
+def idle_gaps(nodes: Sequence[Node]) -> list[tuple[int, int]]:
+    """When no leaf was at work for long: a twentieth of the whole time or more, in nanoseconds since 1970."""
+    if not nodes:
+        return []
+    start = min(node.start_ns for node in nodes)
+    end = max(node.end_ns or node.start_ns for node in nodes)
+    leaves = []
+    for node in nodes:
+        if not node.children and node.fact is not None:
+            until = own_end(node)
+            leaves.append((node.start_ns, end if until is None else until))
+    return idle(leaves, start, end, max(1, (end - start) // 20))
 
 
 def note_skew(nodes: Sequence[Node]) -> None:

@@ -9,7 +9,6 @@ import orjson
 from sqlalchemy import Connection, Row, select
 
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.content import stored_content
 from asgi_llmobs.queries.outline import Outline, read_outline
 from asgi_llmobs.queries.paging import Listing
 from asgi_llmobs.queries.select import traces_page
@@ -18,9 +17,9 @@ from asgi_llmobs.store.database import Database, in_chunks
 from asgi_llmobs.store.tables import SpanRow
 from asgi_llmobs.store.tables import TraceRow as StoredTrace
 from asgi_llmobs.store.trees import Node
-from asgi_llmobs.store.values import dollars, name
+from asgi_llmobs.store.values import dollars
 
-__all__ = ["Choose", "TraceNode", "TraceRow", "TraceTree", "get_trace", "list_traces", "where_of"]
+__all__ = ["Choose", "TraceNode", "TraceRow", "TraceTree", "get_trace", "list_traces", "trace_row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,22 +232,6 @@ def get_trace(db: Database, trace_id: str, *, project: str, choose: Choose | Non
     )
     outline.dissolve()
     return tree
-
-
-def where_of(db: Database, span_id: str, *, project: str) -> Mapping[str, Any]:
-    """Where a span comes from: ``route``, ``service``, ``release``, ``host`` and ``pid``, as far as they are known.
-
-    Raises:
-        StoreError: The database cannot be read.
-    """
-    chosen = select(spans.c.key, spans.c.route).where(spans.c.project == name(project), spans.c.id == name(span_id))
-    with db.read() as connection:
-        row = connection.execute(chosen).first()
-        if row is None:
-            return {}
-        detail = stored_content(connection, row.key)[0]
-    known = {"route": row.route, **{label: detail.get(label) for label in ("service", "release", "host", "pid")}}
-    return {label: value for label, value in known.items() if value is not None}
 
 
 def rows_of(connection: Connection, nodes: Sequence[Node]) -> dict[int, Row[Any]]:

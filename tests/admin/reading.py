@@ -43,6 +43,10 @@ class Reader(HTMLParser):
         """The address of the link with this relation."""
         return next((attrs["href"] for tag, attrs in self.tags if tag == "a" and attrs.get("rel") == rel), None)
 
+    def marked(self, name: str, value: str) -> str | None:
+        """The address of the link with this value of a data attribute."""
+        return next((attrs["href"] for tag, attrs in self.tags if tag == "a" and attrs.get(name) == value), None)
+
     def field(self, name: str) -> str:
         """The value of a field of a form."""
         return next(attrs["value"] for tag, attrs in self.tags if tag == "input" and attrs.get("name") == name)

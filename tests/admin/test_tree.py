@@ -36,7 +36,7 @@ def test_pieces(visitor: Visitor) -> None:
         rows = [attrs["href"] for tag, attrs in page.tags if tag == "a" and "data-open" in attrs]
         assert len(rows) <= 100
         seen += rows
-        address = page.link("next")
+        address = page.marked("data-piece", "after")
 
     assert len(seen) == len(set(seen)) == NODES + 1
 
@@ -90,12 +90,16 @@ def test_a_large_tree_is_folded(forest: Visitor) -> None:
     page = read(forest.get(f"/traces/{TRACE}").text)
     rows = [attrs for tag, attrs in page.tags if tag == "tr" and "data-row" in attrs]
     unfold = [attrs["href"] for tag, attrs in page.tags if "data-unfold" in attrs]
+    fold = [attrs["href"] for tag, attrs in page.tags if "data-fold" in attrs]
 
     assert twin["nodes"][0]["name"] == "root" and len(rows) == len(twin["nodes"]) < 100
     assert len(unfold) == len(twin["folded"]) == 11
     assert {node["below_count"] for node in twin["nodes"] if node["id"] in twin["folded"]} >= {98}
-    branch = forest.get("/traces/" + unfold[0].partition("traces/")[2]).text
-    assert len(read(branch).rows()) == 99
+    first, last = (link[0].partition("traces/")[2].partition("#")[0] for link in (unfold, fold))
+    opened = read(forest.get(f"/traces/{first}").text)
+    assert len(opened.rows()) == 100 and "leaf 0.0" in opened.text and "leaf 1.0" not in opened.text
+    shut = read(forest.get(f"/traces/{last}").text)
+    assert len(shut.rows()) == 1 and "1,049 below" in shut.text
     assert names(forest, f"?at=b{0:015x}")[:2] == ["branch 0", "leaf 0.0"]
     assert len(names(forest, f"?at=b{0:015x}")) == 99
 
@@ -112,8 +116,8 @@ def test_the_way_to_a_node_is_unfolded(forest: Visitor) -> None:
 
 def test_find_and_order(forest: Visitor) -> None:
     """Words find nodes in the whole tree; orders lay it out flat; what is none of them is said to be none."""
-    assert names(forest, "?q=LEAF+3.7") == ["leaf 3.7", *(f"leaf 3.7{n}" for n in range(10))]
-    assert names(forest, "?q=nothing") == []
+    assert names(forest, "?find=LEAF+3.7") == ["leaf 3.7", *(f"leaf 3.7{n}" for n in range(10))]
+    assert names(forest, "?find=nothing") == []
     assert names(forest, "?order=duration&limit=1") == ["root"]
     assert len(names(forest, "?order=start")) == 100
     assert forest.get(f"/traces/{TRACE}.json?order=size").json["field"] == "order"
@@ -128,4 +132,4 @@ def test_landmarks(forest: Visitor) -> None:
     assert twin["landmarks"]["failed"] == f"c{60:015x}" and twin["landmarks"]["dearest"] == f"c{2:015x}"
     assert twin["landmarks"]["slowest"] == "f" * 16
     keys = {attrs["data-key"]: attrs["href"] for _, attrs in page.tags if "data-key" in attrs}
-    assert set(keys) == {"b", "$", "x"} and f"node=c{60:015x}" in keys["x"]
+    assert set(keys) == {"b", "$", "x", "1", "2", "3", "4"} and f"node=c{60:015x}" in keys["x"]

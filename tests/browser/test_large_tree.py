@@ -48,8 +48,9 @@ def test_T21_ten_thousand_nodes(forest: str, opened: Callable[..., Any], scripts
     assert 0 < rows.count() < 150
     seen.go(f"/traces/{TRACE}?node={DEEP:016x}")
     assert "node 59" in seen.page.locator("tr.on").inner_text() and rows.count() < 150
-    seen.page.locator("input[name=q]").fill("node 9999")
+    seen.page.locator("input[name=find]").fill("node 9999")
     seen.page.locator("form[role=search] button").click()
+    seen.page.wait_for_url("**find=*")
     assert rows.count() == 1 and "node 9999" in rows.first.inner_text()
 
 
