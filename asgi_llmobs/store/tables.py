@@ -46,7 +46,7 @@ __all__ = [
     "metadata",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 
@@ -158,6 +158,9 @@ class SpanRow(Table, table=True):
     attempts: int = big(null=False)
     truncated: int = small()  # a limit of tokens cut the answer off
     calls_tools: int = small()  # the answer calls tools
+    prompt_hash: int | None = big()  # see fingerprints.py
+    prefix_hash: int | None = big()
+    tools_size: int | None = big()  # bytes of the definitions of tools that were sent
 
 
 class ContentRow(Table, table=True):
