@@ -52,11 +52,13 @@ class FilterError(LLMObsError, ValueError):
     Args:
         field: The name in the query that is wrong, as it was written.
         problem: What is wrong with it, and what to write instead.
+        position: Where in a search, in characters from its beginning.
     """
 
-    def __init__(self, field: str, problem: str) -> None:
+    def __init__(self, field: str, problem: str, *, position: int | None = None) -> None:
         self.field = field
         self.problem = problem
+        self.position = position
         super().__init__(f"{field}: {problem}")
 
 

@@ -37,7 +37,7 @@ def filter_of(view: View) -> Filter:
     """
     items = [pair for name, value in view.query if name not in PAGING and value.strip() for pair in pairs(name, value)]
     found = Filter.from_query(items, project=view.project)
-    if found.text and not view.content:
+    if "text" in found.keys and not view.content:
         raise FilterError("q", "your role does not see prompts and answers, so it cannot search in them")
     return found
 

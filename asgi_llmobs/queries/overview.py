@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select,
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.select import REQUESTS, any_of, in_time, narrowed
+from asgi_llmobs.queries.select import REQUESTS, in_time, narrowed
+from asgi_llmobs.queries.terms import any_of
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS
 from asgi_llmobs.store.sketches import percentiles, unpacked
@@ -38,6 +39,7 @@ OTHERS = (
     "trace",
     "properties",
     "text",
+    "where",
     "min_cost",
     "max_cost",
     "min_latency",

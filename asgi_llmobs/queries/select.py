@@ -26,6 +26,7 @@ from sqlalchemy.sql import literal
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.paging import Listing, Narrowed, Ordered, Page, is_true, page_of
+from asgi_llmobs.queries.terms import any_of, as_sql, has_property, status_of
 from asgi_llmobs.store.database import first_key
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.search import found_keys
@@ -39,32 +40,6 @@ spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
 traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
 sessions: Any = SessionRow.__table__  # type: ignore[attr-defined]
-
-
-def any_of(column: Any, values: Sequence[str], *, wildcards: bool = False) -> ColumnElement[bool]:
-    exact = [name(value) for value in values if not (wildcards and "*" in value)]
-    conditions: list[ColumnElement[bool]] = [column.in_(exact)] if exact else []
-    for value in values:
-        if wildcards and "*" in value:
-            pattern = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
-            conditions.append(column.like(pattern, escape="\\"))
-    return or_(false(), *conditions)
-
-
-def status_of(values: Sequence[str]) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = []
-    for value in values:
-        if value.endswith("xx"):
-            low = int(value[0]) * 100
-            conditions.append(spans.c.status.between(low, low + 99))
-        elif value.isdigit():
-            conditions.append(spans.c.status == int(value))
-        else:
-            conditions.append(spans.c.outcome == value)
-            if value != "ok":
-                # the words of the partial index
-                conditions[-1] = and_(conditions[-1], spans.c.outcome != literal("ok", literal_execute=True))
-    return or_(false(), *conditions)
 
 
 def in_time(connection: Connection, column: Any, flt: Filter) -> ColumnElement[bool]:
@@ -176,18 +151,16 @@ def narrowed(connection: Connection, flt: Filter) -> Narrowed:
     """The filter, without project and time, over ``llmobs_spans``."""
     columns = spans.c
     where = plain_conditions(flt)
-    found = found_keys(connection.dialect.name, flt.text) if flt.text else None
+    found = found_keys(connection.dialect.name, flt.searched) if flt.text else None
     matches = None if found is None else connection.execute(found.limit(FEW + 1)).scalars().all()
     rare = matches is not None and len(matches) <= FEW
     few = matches if rare else leading(connection, flt)
     if few is not None:
         # ids first: the index is asked once, and nothing else is left to the planner
         where.append(columns.key.in_(integers(few)))
-    for label, wanted in property_groups(flt).items():
-        own = and_(
-            entries(flt, label, wanted), properties.c.start_ns == columns.start_ns, properties.c.key == columns.key
-        )
-        where.append(exists().where(own).correlate(spans))
+    where += [has_property(flt.project, label, wanted) for label, wanted in property_groups(flt).items()]
+    if flt.where is not None:
+        where.append(as_sql(connection, flt.project, flt.where))
     if flt.text and not rare:
         where.append(false() if found is None else columns.key.in_(found))
     return Narrowed(and_(true(), *where), few is not None)

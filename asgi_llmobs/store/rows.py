@@ -7,6 +7,7 @@ from typing import Any
 from asgi_llmobs.records import Attempt, Body, Cost, Message, Outcome, Part, Request, Span, Usage
 from asgi_llmobs.store.contents import Words, packed_content
 from asgi_llmobs.store.fingerprints import fingerprints
+from asgi_llmobs.store.marks import marks_of
 from asgi_llmobs.store.values import bounded, clean, integer, json_bytes, name, picodollars
 
 __all__ = ["Rows", "attempts_of", "encode", "fold_name", "property_rows", "without_content"]
@@ -61,7 +62,7 @@ def encode_span(span: Span, key: int) -> Rows:
         preview(sent), preview(got),
         None, None, None, None, None, None, None, None,
         0, None, None, None, None, None, None, None, None, None, None, 0, None, None, 1, 1, 0, 0,
-        None, None, None,
+        None, None, None, None, None, name(span.release),
     )  # fmt: skip
     return Rows(
         span, row, (key, packed_content(shared_detail(span), bodies, words)), [],
@@ -142,6 +143,9 @@ def encode_request(request: Request, key: int) -> Rows:
         int(request.truncated),
         int(request.calls_tools),
         *fingerprints(request),
+        marks_of(request),
+        bounded(",".join(dict.fromkeys(reason for reason in request.finish_reasons if reason)), PREVIEW) or None,
+        name(request.release),
     )
     bodies = {
         part: body

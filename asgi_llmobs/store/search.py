@@ -14,7 +14,6 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
-    bindparam,
     func,
     literal_column,
     select,
@@ -97,7 +96,7 @@ def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[An
         return None
     if dialect == "sqlite":
         key = literal_column("llmobs_search.rowid", BigInteger)
-        holds = text("llmobs_search MATCH :llmobs_words").bindparams(bindparam("llmobs_words", words))
+        holds = literal_column("llmobs_search").op("MATCH")(words)
         query = select(key).select_from(text("llmobs_search")).where(holds)
     else:
         key = _texts.c.key

@@ -161,6 +161,9 @@ class SpanRow(Table, table=True):
     prompt_hash: int | None = big()  # see fingerprints.py
     prefix_hash: int | None = big()
     tools_size: int | None = big()  # bytes of the definitions of tools that were sent
+    marks: int | None = big()  # bits: what is in it, see marks.py; NULL where nobody looked
+    finish: str | None = words()  # reasons, with commas between
+    release: str | None = words()
 
 
 class ContentRow(Table, table=True):

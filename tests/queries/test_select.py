@@ -93,7 +93,13 @@ CASES = {
     "q=where oslo": lambda r: r.properties["City"] == "Oslo",
     'q="is number 7"': lambda r: r.text.endswith(" number 7"),
     'q="number is"': lambda r: False,
-    'q=rome" OR oslo*)': lambda r: False,
+    "q=rome OR oslo*": lambda r: r.properties["City"] in ("Rome", "Oslo"),
+    "q=-rome city:o*": lambda r: False,
+    "q=-rome city:R*": lambda r: False,
+    "q=-city:(Rome OR Oslo) -user:ann": lambda r: r.properties["City"] in ("Paris", "Lima") and r.user_id != "ann",
+    "q=model:gpt-4o* -model:gpt-4o cost:<3 status:>=400": lambda r: (
+        r.request_model == "gpt-4o-mini" and r.cost_usd < 3 and (r.status or 0) >= 400
+    ),
     "q=***": lambda r: False,
     "operation=chat&kind=llm": lambda r: True,
     "operation=embeddings": lambda r: False,
