@@ -80,7 +80,7 @@ def sized(content: bytes, status: int, gzipped: bool, headers: dict[str, str]) -
     return Response(content, status, headers)
 
 
-def problem(status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: str) -> Response:
+def problem(status: int, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: str | int) -> Response:
     """An error as JSON: the status in words, or *detail*."""
     return json_answer({"detail": detail or HTTPStatus(status).phrase, **more}, status=status, headers=headers)
 

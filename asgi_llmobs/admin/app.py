@@ -191,7 +191,7 @@ class Admin:
             except NotFound:
                 return self.frame.error(visit, 404)
             except FilterError as error:
-                return self.frame.error(visit, 422, str(error), field=error.field)
+                return self.frame.unread(visit, error)
             except TooSlow:
                 return self.frame.error(visit, 503, SLOW.format(seconds=READ_SECONDS))
             except StoreError:

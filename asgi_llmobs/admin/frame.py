@@ -12,6 +12,7 @@ from asgi_llmobs.admin.lock import Lock
 from asgi_llmobs.admin.page import Page, Permission, Route, allowed
 from asgi_llmobs.admin.templating import render
 from asgi_llmobs.admin.visit import Visit, asked
+from asgi_llmobs.errors import FilterError
 
 __all__ = ["Frame"]
 
@@ -89,8 +90,28 @@ class Frame:
         text = detail or ERRORS[status]
         if visit.as_json:
             return problem(status, text, headers=headers, **more)
-        context = {"page": None, "page_title": ERRORS[status], "status": status, "detail": text}
+        context = {"page": None, "page_title": ERRORS[status], "status": status, "detail": text, "search": ""}
         return self.page(visit, "pages/error.html", context, status=status, headers=headers)
+
+    def unread(self, visit: Visit, error: FilterError) -> Response:
+        """A search that is not understood: what is wrong and where, with its text to be mended."""
+        text, place = str(error), error.position
+        if visit.as_json:
+            more: dict[str, Any] = (
+                {"field": error.field} if place is None else {"field": error.field, "position": place}
+            )
+            return problem(422, text, **more)
+        sent = visit.request.query_params
+        context = {
+            "page": None,
+            "page_title": ERRORS[422],
+            "status": 422,
+            "detail": text,
+            "search": sent.get("q", ""),
+            "place": place,
+            "others": [(name, value) for name, value in sent.multi_items() if name not in ("q", "cursor", error.field)],
+        }
+        return self.page(visit, "pages/error.html", context, status=422)
 
     def refusal(self, visit: Visit) -> Response:
         """What a stranger gets, whatever the address: it says nothing on what is there."""

@@ -159,7 +159,7 @@ KEYS = {
         Key("path", "path inside the session", text),
         Key("node", "node id", text),
         Key("id", "any id of the request", text),
-        Key("score", "a score: score.accuracy:>0.8", score, compared=True, labelled=True),
+        Key("score", "a score: score.accuracy:>0.8, score.liked:up", score, compared=True, labelled=True),
         Key("since", "not before: 25m, today, 2026-01-31", moment),
         Key("until", "before: 1h, 2026-01-31T08:00", moment),
         Key("time", "a range: 2026-01-01..2026-01-31, or 2h", moment),

@@ -27,6 +27,7 @@ from sqlalchemy.types import Boolean, TypeDecorator
 
 from asgi_llmobs.filters.expression import And, Expression, Not, Or, Term
 from asgi_llmobs.queries.distinct import property_values
+from asgi_llmobs.queries.scores import scored
 from asgi_llmobs.store.marks import MARKS
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.search import found_keys
@@ -122,6 +123,9 @@ def term_sql(connection: Connection, project: str, term: Term) -> ColumnElement[
         return compared(column, term.op, number(term.value))
     if term.key == "status":
         return status_of([term.value]) if term.op == ":" else compared(columns.status, term.op, whole(term.value))
+    if term.key == "score":
+        any_value = term.op == ":" and term.value == "*"
+        return scored(project, term.label, "=" if term.op == ":" else term.op, "" if any_value else term.value)
     if term.key in PATTERNS:
         column, forms = PATTERNS[term.key]
         return or_(column == term.value, *(like(column, form.format(term.value)) for form in forms))
