@@ -46,7 +46,7 @@ __all__ = [
     "metadata",
 ]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 
