@@ -10,6 +10,7 @@ __all__ = ["Axis", "Gap", "Tick"]
 WHOLE = 1000.0  # units from the left to the right edge
 CUT = 36.0  # units that a gap takes that is drawn short
 TICKS = 5
+APART = 120.0  # units that two labels need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +89,18 @@ class Axis:
     def ticks(self) -> list[Tick]:
         """Round times along the axis, and the length of each gap in its middle."""
         step = nice((self.end_ns - self.start_ns) // TICKS)
-        found = [Tick(x=(self.x(gap.start_ns) + self.x(gap.end_ns)) / 2, ns=gap.start_ns, gap_ns=gap.duration_ns)
-                 for gap in self.gaps]  # fmt: skip
-        taken = [tick.x for tick in found]
+        found: list[Tick] = []
+        longest = sorted(self.gaps, key=lambda gap: -gap.duration_ns)
+        wanted = [Tick(x=(self.x(gap.start_ns) + self.x(gap.end_ns)) / 2, ns=gap.start_ns, gap_ns=gap.duration_ns)
+                  for gap in longest]  # fmt: skip
         if self.gaps:
             edges = [ns for gap in self.gaps for ns in (gap.start_ns, gap.end_ns)]
             times = sorted({self.start_ns, *edges, self.end_ns})
         else:
             times = list(range(-(-self.start_ns // step) * step, self.end_ns + 1, step))
-        for ns in times:
-            x = self.x(ns)
-            if all(abs(x - other) >= WHOLE / (2 * TICKS + 1) for other in taken):
-                found.append(Tick(x=x, ns=ns))
-                taken.append(x)
+        for tick in (*wanted, *(Tick(x=self.x(ns), ns=ns) for ns in times)):
+            if all(abs(tick.x - other.x) >= APART for other in found):
+                found.append(tick)
         return sorted(found, key=lambda tick: tick.x)
 
     def points_ms(self) -> list[tuple[float, float]]:

@@ -1,11 +1,11 @@
 """The sessions: the list, and one with its totals, its requests in order and its tree of paths."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.paging import Listing
@@ -19,7 +19,16 @@ from asgi_llmobs.store.tables import TraceRow as StoredTrace
 from asgi_llmobs.store.trees import total
 from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["PathNode", "SessionDetail", "SessionRow", "get_session", "list_sessions"]
+__all__ = [
+    "PathNode",
+    "SessionDetail",
+    "SessionRow",
+    "get_session",
+    "list_sessions",
+    "parts_of",
+    "session_paths",
+    "session_traces",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +62,8 @@ class PathNode:
     name: str  # last segment; ``/`` for the root
     depth: int  # of ``/``: 0
     virtual: bool
-    request_ids: Sequence[str]  # requests with exactly this path, in order
+    request_ids: Sequence[str]  # requests with exactly this path, in order, the first hundred of them
+    own_count: int  # all of them
     request_count: int  # with all below, like the rest
     total_cost_usd: Decimal | None
     unpriced_count: int
@@ -66,16 +76,18 @@ class PathNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDetail:
-    """One session. ``requests`` are oldest first; ``truncated`` where there are more than are shown."""
+    """One session, and of its requests, oldest first, those that were asked for."""
 
     session: SessionRow
     requests: Sequence[RequestRow]
-    traces: Sequence[TraceRow]
-    paths: Sequence[PathNode]
-    truncated: bool
+    before: Sequence[RequestRow]  # some that come before them
+    traces: Sequence[TraceRow]  # those of these requests, by their start
+    start: int  # the place of the first of them
+    count: int  # how many there are in all
 
 
-MAX_REQUESTS = 2_000
+MOST_REQUESTS = 20_000  # that a tree of paths is made of
+MOST_IDS = 100
 
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 traces: Any = StoredTrace.__table__  # type: ignore[attr-defined]
@@ -118,33 +130,114 @@ def session_row(row: Row[Any]) -> SessionRow:
     )
 
 
-def get_session(db: Database, session_id: str, *, project: str) -> SessionDetail | None:
-    """The session; ``None`` where the project has none. Its totals are of all its requests, 2,000 of which are shown.
+def get_session(
+    db: Database, session_id: str, *, project: str, path: str = "", start: int = 0, limit: int = 50, before: int = 0
+) -> SessionDetail | None:
+    """The session and a page of its requests; ``None`` where the project has none.
+
+    Args:
+        db: The store.
+        session_id: As the app names it.
+        project: Whose session it is.
+        path: Only requests in this folder and below; the totals are still those of the session.
+        start: The place of the first request.
+        limit: How many of them.
+        before: How many to read that come before these.
 
     Raises:
         StoreError: The database cannot be read.
     """
-    place, wanted = name(project), name(session_id)
-    chosen = (spans.c.project == place, spans.c.session_id == wanted, spans.c.is_request == 1)
-    query = select(spans.c.start_ns, spans.c.session_path, *COLUMNS).where(*chosen)
+    chosen = own_requests(session_id, project)
+    order = (spans.c.start_ns, spans.c.key)
     with db.read() as connection:
-        own = (stored.c.project == place, stored.c.session_id == wanted)
-        found = connection.execute(select(stored).where(*own)).first()
+        found = connection.execute(select(stored).where(*own_session(session_id, project))).first()
         if found is None:
             return None
-        rows = connection.execute(query.order_by(spans.c.start_ns, spans.c.key).limit(MAX_REQUESTS + 1)).all()
-        truncated, rows = len(rows) > MAX_REQUESTS, rows[:MAX_REQUESTS]
-        members: list[TraceRow] = []
-        for chunk in in_chunks(dict.fromkeys(row.trace_id for row in rows)):
-            held = select(traces).where(traces.c.project == place, traces.c.trace_id.in_(chunk))
-            members += [trace_row(row) for row in connection.execute(held)]
+        wanted = select(spans.c.start_ns, *COLUMNS).order_by(*order)
+        if path:
+            held = select(spans.c.key, spans.c.session_path).where(*chosen).order_by(*order).limit(MOST_REQUESTS)
+            every = connection.execute(held).all()
+            inside = [
+                at for at, row in enumerate(every) if parts_of(row.session_path)[: depth_of(path)] == parts_of(path)
+            ]
+            page = inside[start : start + limit]
+            earlier = range(max(0, page[0] - before), page[0]) if page else ()
+            count, wanted = len(inside), wanted.where(spans.c.key.in_([every[at].key for at in (*earlier, *page)]))
+        else:
+            count, earlier = found.requests, range(max(0, start - before), start)
+            wanted = wanted.where(*chosen).limit(len(earlier) + limit).offset(start - len(earlier))
+        rows = [row_of(row) for row in connection.execute(wanted)]
+        shown = rows[len(earlier) :]
+        members = read_traces(connection, project, (row.trace_id for row in shown))
     return SessionDetail(
         session=session_row(found),
-        requests=[row_of(row) for row in rows],
-        traces=sorted(members, key=lambda trace: (trace.start_ns, trace.trace_id)),
-        paths=paths_of(rows),
-        truncated=truncated,
+        requests=shown,
+        before=rows[: len(earlier)],
+        traces=members,
+        start=start,
+        count=count,
     )
+
+
+def session_traces(
+    db: Database, session_id: str, *, project: str, start: int = 0, limit: int = 100
+) -> Sequence[TraceRow]:
+    """A page of the traces of a session, by their start.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    members = select(spans.c.trace_id).where(*own_requests(session_id, project)).distinct()
+    query = (
+        select(traces).where(traces.c.project == name(project), traces.c.trace_id.in_(members))
+        .order_by(traces.c.start_ns, traces.c.trace_id).limit(limit).offset(start)
+    )  # fmt: skip
+    with db.read() as connection:
+        return [trace_row(row) for row in connection.execute(query)]
+
+
+def session_paths(db: Database, session_id: str, *, project: str) -> Sequence[PathNode]:
+    """The tree of a session's paths, made of its first 20,000 requests; none where all are in the root.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    columns = spans.c
+    query = (
+        select(
+            columns.id, columns.session_path, columns.start_ns, columns.duration_ns, columns.outcome, columns.cost,
+            columns.input_tokens, columns.output_tokens,
+        )
+        .where(*own_requests(session_id, project)).order_by(columns.start_ns, columns.key).limit(MOST_REQUESTS)
+    )  # fmt: skip
+    with db.read() as connection:
+        rows: Sequence[Any] = connection.execute(query).all()
+    return paths_of(rows)
+
+
+def own_requests(session_id: str, project: str) -> tuple[Any, ...]:
+    return spans.c.project == name(project), spans.c.session_id == name(session_id), spans.c.is_request == 1
+
+
+def own_session(session_id: str, project: str) -> tuple[Any, ...]:
+    return stored.c.project == name(project), stored.c.session_id == name(session_id)
+
+
+def read_traces(connection: Connection, project: str, ids: Iterable[str]) -> list[TraceRow]:
+    members: list[TraceRow] = []
+    for chunk in in_chunks(dict.fromkeys(ids)):
+        held = select(traces).where(traces.c.project == name(project), traces.c.trace_id.in_(chunk))
+        members += [trace_row(row) for row in connection.execute(held)]
+    return sorted(members, key=lambda trace: (trace.start_ns, trace.trace_id))
+
+
+def parts_of(path: str | None) -> tuple[str, ...]:
+    """The folders of a path: a first, a doubled and a last slash count for nothing."""
+    return tuple(part.strip() for part in (path or "").split("/") if part.strip())
+
+
+def depth_of(path: str) -> int:
+    return len(parts_of(path))
 
 
 @dataclass(slots=True)
@@ -156,16 +249,13 @@ class Folder:
     every: list[Row[Any]] = field(default_factory=list)
 
 
-def paths_of(rows: Sequence[Row[Any]]) -> list[PathNode]:
-    """The folders of the requests in pre-order, siblings by their first request.
-
-    A path counts the same with and without its first slash, and a doubled or a last one counts for nothing.
-    """
+def paths_of(rows: Sequence[Any]) -> list[PathNode]:
+    """The folders of the requests in pre-order, siblings by their first request."""
     if not rows:
         return []
     folders: dict[tuple[str, ...], Folder] = {(): Folder(())}
     for row in rows:
-        parts = tuple(part.strip() for part in (row.session_path or "").split("/") if part.strip())
+        parts = parts_of(row.session_path)
         for depth in range(len(parts) + 1):
             folder = folders.setdefault(parts[:depth], Folder(parts[:depth]))
             folder.every.append(row)
@@ -190,7 +280,8 @@ def path_node(folder: Folder) -> PathNode:
         name=folder.parts[-1] if folder.parts else "/",
         depth=len(folder.parts),
         virtual=not folder.own,
-        request_ids=[row.id for row in folder.own],
+        request_ids=[row.id for row in folder.own[:MOST_IDS]],
+        own_count=len(folder.own),
         request_count=len(every),
         total_cost_usd=dollars(total(row.cost for row in every)),
         unpriced_count=sum(row.cost is None and row.outcome != "running" for row in every),

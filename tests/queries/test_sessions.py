@@ -6,7 +6,14 @@ from decimal import Decimal
 import pytest
 
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.sessions import SessionDetail, get_session, list_sessions
+from asgi_llmobs.queries.sessions import (
+    PathNode,
+    SessionDetail,
+    get_session,
+    list_sessions,
+    session_paths,
+    session_traces,
+)
 from asgi_llmobs.records import Cost, Request
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
@@ -18,6 +25,11 @@ def session(database: Database, *records: Request) -> SessionDetail:
     found = get_session(database, "s", project="default")
     assert found is not None
     return found
+
+
+def paths(database: Database, *records: Request) -> list[PathNode]:
+    session(database, *records)
+    return list(session_paths(database, "s", project="default"))
 
 
 def test_totals_equal_a_hand_computation(database: Database) -> None:
@@ -56,9 +68,9 @@ def test_request_that_moves_to_another_session(database: Database) -> None:
 def test_paths_make_a_tree(database: Database) -> None:
     """Folders with their requests and rolled-up totals; those never sent are virtual."""
     sent = ["/analyze", "/analyze/summary", "/a/b/c", "/analyze/summary"]
-    found = session(database, *(request(session_path=path, start_ns=START + place) for place, path in enumerate(sent)))
+    found = paths(database, *(request(session_path=path, start_ns=START + place) for place, path in enumerate(sent)))
 
-    assert [(one.path, one.depth, one.virtual, one.request_count, len(one.request_ids)) for one in found.paths] == [
+    assert [(one.path, one.depth, one.virtual, one.request_count, len(one.request_ids)) for one in found] == [
         ("/", 0, True, 4, 0),
         ("/analyze", 1, False, 3, 1),
         ("/analyze/summary", 2, False, 2, 2),
@@ -66,23 +78,23 @@ def test_paths_make_a_tree(database: Database) -> None:
         ("/a/b", 2, True, 1, 0),
         ("/a/b/c", 3, False, 1, 1),
     ]
-    assert found.paths[0].total_cost_usd == Decimal("0.0006")
-    assert found.paths[1].total_cost_usd == Decimal("0.00045")
+    assert found[0].total_cost_usd == Decimal("0.0006")
+    assert found[1].total_cost_usd == Decimal("0.00045")
 
 
 @pytest.mark.parametrize("path", ["/a/b", "a/b", "/a//b", "//a/b/", " /a / b "])
 def test_slashes_lose_nothing(database: Database, path: str) -> None:
     """However the slashes stand, it is the same folder."""
-    found = session(database, request(session_path="/a/b"), request(session_path=path))
+    found = paths(database, request(session_path="/a/b"), request(session_path=path))
 
-    assert [(one.path, one.request_count) for one in found.paths] == [("/", 2), ("/a", 2), ("/a/b", 2)]
+    assert [(one.path, one.request_count) for one in found] == [("/", 2), ("/a", 2), ("/a/b", 2)]
 
 
 def test_without_a_path(database: Database) -> None:
     """Requests that name no path are in the root."""
-    found = session(database, request(), request(session_path="/"), request(session_path="x"))
+    found = paths(database, request(), request(session_path="/"), request(session_path="x"))
 
-    assert [(one.name, one.virtual, len(one.request_ids)) for one in found.paths] == [("/", False, 2), ("x", False, 1)]
+    assert [(one.name, one.virtual, len(one.request_ids)) for one in found] == [("/", False, 2), ("x", False, 1)]
 
 
 def test_most_recently_active_first(database: Database) -> None:
@@ -96,7 +108,28 @@ def test_most_recently_active_first(database: Database) -> None:
 
 
 def test_very_long_session(database: Database) -> None:
-    """Of a session with thousands of requests the first 2,000 are shown and all are counted."""
-    found = session(database, *(request(start_ns=START + number) for number in range(2_050)))
+    """Any part of a session with thousands of requests is read by itself, and all are counted."""
+    made = [
+        request(start_ns=START + number, session_path="/even" if number % 2 == 0 else None) for number in range(2_050)
+    ]
+    session(database, *made)
+    found = get_session(database, "s", project="default", start=2_030, limit=30, before=3)
+    assert found is not None
 
-    assert (len(found.requests), found.truncated, found.session.request_count) == (2_000, True, 2_050)
+    assert [row.id for row in found.requests] == [each.id for each in made[2_030:]]
+    assert [row.id for row in found.before] == [each.id for each in made[2_027:2_030]]
+    assert (found.count, found.session.request_count, len(found.traces)) == (2_050, 2_050, 20)
+    later = session_traces(database, "s", project="default", start=2_000, limit=10)
+    assert [trace.trace_id for trace in later] == [each.trace_id for each in made[2_000:2_010]]
+
+
+def test_one_folder(database: Database) -> None:
+    """Only what is in a folder and below it, however its path was written."""
+    written = ["/a/b", "a//b/c", "/ab", None, "/a"]
+    made = [request(start_ns=START + n, session_path=path) for n, path in enumerate(written)]
+    session(database, *made)
+    found = get_session(database, "s", project="default", path="a/b/")
+    assert found is not None
+
+    assert [row.id for row in found.requests] == [made[0].id, made[1].id]
+    assert (found.count, found.session.request_count) == (2, 5)

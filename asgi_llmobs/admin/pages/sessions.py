@@ -1,31 +1,29 @@
-"""The sessions: the list, and one as a conversation in which each turn shows only what is new."""
+"""The sessions: the list, and one as a conversation in which each turn shows what is new, a timeline, and its paths."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from asgi_llmobs.admin.conversation import Turn, fresh_turns
-from asgi_llmobs.admin.curtain import bare_row
+from asgi_llmobs.admin.axis import Axis, Gap
 from asgi_llmobs.admin.narrow import filter_of, limit_of, list_context
 from asgi_llmobs.admin.page import NotFound, Page, Permission, View
+from asgi_llmobs.admin.steps import IDLE_NS, LOOK_BACK, steps_of
 from asgi_llmobs.errors import FilterError
-from asgi_llmobs.queries.requests import RequestRow, get_request
-from asgi_llmobs.queries.sessions import get_session, list_sessions
+from asgi_llmobs.queries.sessions import (
+    PathNode,
+    get_session,
+    list_sessions,
+    parts_of,
+    session_paths,
+    session_traces,
+)
+from asgi_llmobs.queries.timing import idle
+from asgi_llmobs.queries.traces import TraceRow
 
-__all__ = ["ROUTES", "Step"]
+__all__ = ["ROUTES"]
 
-IDLE_NS = 300_000_000_000  # from this on a pause is shown
-STEPS = 40  # requests of a session on one page
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One request of the session."""
-
-    row: RequestRow
-    idle_ns: int | None  # the pause before it, where it is a long one
-    known: int  # messages at its beginning that an earlier request had already
-    turns: Sequence[Turn]
+PROJECTIONS = ("conversation", "timeline", "paths")
+STEPS = 25  # requests of a conversation on one page
+TRACES = 100  # traces of a timeline on one page
 
 
 def load_list(view: View) -> dict[str, Any]:
@@ -36,50 +34,68 @@ def load_list(view: View) -> dict[str, Any]:
 
 
 def load_one(view: View) -> dict[str, Any]:
-    """One session."""
-    detail = get_session(view.database, view.params["id"], project=view.project)
+    """One session: the page of it that the address names."""
+    shown = view.get("view") or PROJECTIONS[0]
+    if shown not in PROJECTIONS:
+        raise FilterError("view", f"write one of {', '.join(PROJECTIONS)}")
+    number = page_number(view)
+    start = (number - 1) * STEPS if shown == "conversation" else 0
+    path = "/".join(("", *parts_of(view.get("path")))) if parts_of(view.get("path")) else ""
+    detail = get_session(
+        view.database, view.params["id"], project=view.project, path=path, start=start,
+        limit=STEPS if shown == "conversation" else 0, before=LOOK_BACK,
+    )  # fmt: skip
     if detail is None:
         raise NotFound
-    rows = [row if view.content else bare_row(row) for row in detail.requests]
-    page, pages = page_of(view, len(rows))
+    folders = session_paths(view.database, view.params["id"], project=view.project) if shown == "paths" or path else ()
+    count, size = (detail.session.trace_count, TRACES) if shown == "timeline" else (detail.count, STEPS)
+    pages = max(1, -(-count // size))
+    if number > pages:
+        raise FilterError("page", f"write a number from 1 to {pages}")
+    traces, axis = detail.traces, None
+    if shown == "timeline":
+        traces = session_traces(
+            view.database, view.params["id"], project=view.project, start=(number - 1) * TRACES, limit=TRACES
+        )
+        axis = axis_of(traces)
     return {
         "session": detail.session,
-        "steps": steps(view, rows, (page - 1) * STEPS),
-        "page_number": page,
+        "steps": steps_of(
+            view, [row.id for row in detail.requests], before=[row.id for row in detail.before]
+        ) if shown == "conversation" else (),
+        "traces": traces,
+        "axis": axis,
+        "paths": folders,
+        "path": path,
+        "folder": folder_of(folders, path),
+        "view": shown,
+        "projections": list(PROJECTIONS),
+        "page_number": number,
         "pages": pages,
-        "traces": detail.traces,
-        "paths": detail.paths if any(node.path != "/" for node in detail.paths) else [],
-        "truncated": detail.truncated,
-    }
+        "start": start,
+    }  # fmt: skip
 
 
-def page_of(view: View, count: int) -> tuple[int, int]:
-    pages = max(1, -(-count // STEPS))
+def page_number(view: View) -> int:
     text = view.get("page") or "1"
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= pages):
-        raise FilterError("page", f"write a number from 1 to {pages}")
-    return int(text), pages
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text)):
+        raise FilterError("page", "write a number from 1 on")
+    return int(text)
 
 
-def steps(view: View, rows: Sequence[RequestRow], start: int) -> list[Step]:
-    seen: set[str] = set()
-    found, latest_end = [], None
-    for place, row in enumerate(rows[: start + STEPS]):
-        idle = row.start_ns - latest_end if latest_end is not None else 0
-        latest_end = max(latest_end or 0, row.start_ns + (row.duration_ns or 0))
-        if place < start - 1:
-            continue
-        turns, known = turns_of(view, row, seen)
-        if place >= start:
-            found.append(Step(row=row, idle_ns=idle if idle >= IDLE_NS else None, known=known, turns=turns))
-    return found
+def axis_of(traces: Sequence[TraceRow]) -> Axis:
+    """The time of these traces, counted from the start of the first; long pauses are drawn short."""
+    if not traces:
+        return Axis(start_ns=0, end_ns=1)
+    begin = traces[0].start_ns
+    ends = [(trace.start_ns - begin, trace.start_ns - begin + (trace.duration_ns or 0)) for trace in traces]
+    end = max(high for _, high in ends)
+    gaps = [Gap(start_ns=low, end_ns=high) for low, high in idle(ends, 0, end, IDLE_NS)]
+    return Axis(start_ns=0, end_ns=max(1, end), gaps=gaps)
 
 
-def turns_of(view: View, row: RequestRow, seen: set[str]) -> tuple[list[Turn], int]:
-    detail = get_request(view.database, row.id, project=view.project) if view.content else None
-    if detail is None:
-        return [], 0
-    return fresh_turns(detail.request.messages, detail.request.output_messages, seen)
+def folder_of(folders: Sequence[PathNode], path: str) -> PathNode | None:
+    return next((folder for folder in folders if folder.path == path), None) if path else None
 
 
 ROUTES = (
