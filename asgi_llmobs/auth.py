@@ -16,7 +16,20 @@ from typing import Any
 
 from asgi_llmobs.errors import ConfigError
 
-__all__ = ["Allow", "Basic", "Role", "Secret", "Token", "allow", "basic", "digest", "is_async", "role_of", "token"]
+__all__ = [
+    "Allow",
+    "Basic",
+    "Role",
+    "Secret",
+    "Token",
+    "allow",
+    "basic",
+    "digest",
+    "is_async",
+    "role_of",
+    "token",
+    "user_of",
+]
 
 SHORTEST_TOKEN = 8
 
@@ -96,13 +109,21 @@ class Basic:
 
     def check(self, credentials: str) -> Role | None:
         """The role, if *credentials* (the part of the header behind ``Basic``) are right."""
-        try:
-            text = b64decode(credentials, validate=True).decode("utf-8", "surrogateescape")
-        except (Base64Error, ValueError):
-            return None
-        user, _, password = text.partition(":")
+        user, _, password = decoded(credentials).partition(":")
         right = [self.user.matches(user), self.password.matches(password)]  # both always: no hint which one was wrong
         return self.role if all(right) else None
+
+
+def decoded(credentials: str) -> str:
+    try:
+        return b64decode(credentials, validate=True).decode("utf-8", "surrogateescape")
+    except (Base64Error, ValueError):
+        return ""
+
+
+def user_of(credentials: str) -> str:
+    """The name in HTTP Basic *credentials*, right or wrong."""
+    return decoded(credentials).partition(":")[0]
 
 
 def allow(decide: Callable[[Any], Verdict | Awaitable[Verdict]]) -> Allow:

@@ -102,6 +102,11 @@ document.addEventListener("keydown", (event) => {
   if (act) { event.preventDefault(); act(); }
 });
 
+// a form that opens is there to be filled in
+for (const box of all("details[data-focus]")) {
+  box.addEventListener("toggle", () => { if (box.open) box.querySelector("input:not([type=hidden]), textarea")?.focus(); });
+}
+
 // filters: empty fields stay out of the address
 for (const form of all("form[data-filter]")) {
   form.addEventListener("submit", () => {

@@ -16,7 +16,7 @@ from asgi_llmobs.admin.frame import Frame
 from asgi_llmobs.admin.intake import INTAKES, Ingest, Intake, is_exporter, take
 from asgi_llmobs.admin.lock import Lock, arguments, environment
 from asgi_llmobs.admin.origin import foreign_read, foreign_write
-from asgi_llmobs.admin.page import Action, Done, Download, NotFound, Page, Route, View, allowed, match
+from asgi_llmobs.admin.page import Action, Denied, Done, Download, NotFound, Page, Route, View, allowed, match
 from asgi_llmobs.admin.pages import ROUTES
 from asgi_llmobs.admin.sent import JSON, Refused, content_type, fields_of
 from asgi_llmobs.admin.signing import Signing
@@ -24,7 +24,7 @@ from asgi_llmobs.admin.visit import Visit, asked, visit_of
 from asgi_llmobs.admin.workers import Busy, in_thread
 from asgi_llmobs.auth import Role
 from asgi_llmobs.config import VARIABLES, Config
-from asgi_llmobs.errors import FilterError, StoreError, TooSlow
+from asgi_llmobs.errors import FilterError, ScoreError, StoreError, TooSlow
 from asgi_llmobs.safely import safely
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.deadline import within
@@ -174,6 +174,7 @@ class Admin:
             database=self.database,
             project=self.project,
             role=visit.decision.role or Role.METRICS,
+            who=visit.decision.who,
             params=params,
             query=tuple(QueryParams(visit.request.scope.get("query_string", b"")).multi_items()),
             fields=fields or {},
@@ -190,6 +191,10 @@ class Admin:
                 return self._answer(route, loaded, visit)
             except NotFound:
                 return self.frame.error(visit, 404)
+            except Denied:
+                return self.frame.error(visit, 403)
+            except ScoreError as error:
+                return self.frame.error(visit, 422, str(error), field=error.field)
             except FilterError as error:
                 return self.frame.unread(visit, error)
             except TooSlow:

@@ -18,13 +18,13 @@ __all__ = ["Frame"]
 
 ERRORS = {
     400: "This call is not understood.",
-    403: "You may not see this.",
+    403: "You may not see or do this.",
     404: "There is nothing here.",
     405: "This cannot be done here.",
     408: "This took too long to arrive.",
     413: "This is more than is taken at a time.",
     415: "This call is not understood.",
-    422: "This filter is not understood.",
+    422: "This is not understood.",
     429: "Too many tries. Wait a moment.",
     500: "This page failed. The app is not affected; its log names the place.",
     503: "The store cannot be read right now. Recording goes on; try again in a moment.",
@@ -73,6 +73,7 @@ class Frame:
             "goes": GOES,
             "here": visit.segments[0],
             "twin": visit.twin,
+            "this_page": visit.path + asked(visit.request),
         }
         content = render(template, {**chrome, **context})
         return html(content, visit.nonce, status=status, gzipped=visit.gzipped, headers=headers)

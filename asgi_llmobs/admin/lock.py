@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from asgi_llmobs.admin.throttle import Throttle
 from asgi_llmobs.admin.workers import in_thread
-from asgi_llmobs.auth import Allow, Basic, Role, Secret, Token, digest, is_async, role_of
+from asgi_llmobs.auth import Allow, Basic, Role, Secret, Token, digest, is_async, role_of, user_of
 from asgi_llmobs.config import truthy
 from asgi_llmobs.errors import ConfigError, StoreError
 from asgi_llmobs.safely import safely
@@ -42,6 +42,7 @@ FORWARDING = (
     "x-real-ip",
     "x-remote-",
 )
+LONGEST_NAME = 200
 Challenge = Literal["form", "basic", "none"]
 
 
@@ -53,6 +54,7 @@ class Decision:
     challenge: Challenge = "none"
     development: bool = False  # open only because of a development signal and a local visitor
     retry_after: int = 0  # seconds; above 0: too many wrong tries
+    who: str | None = None  # their name, where one is known
 
 
 def cookie_name(secure: bool) -> str:
@@ -135,7 +137,7 @@ class Lock:
     async def decide(self, request: Request) -> Decision:
         """Who this visitor is."""
         if isinstance(self.auth, Allow):
-            return Decision(role=await self._ask(self.auth, request))
+            return Decision(role=await self._ask(self.auth, request), who=name_of(request))
         wait = self.throttle.wait(peer(request))
         credentials = request.headers.get("authorization", "")
         scheme, _, value = credentials.partition(" ")
@@ -226,7 +228,7 @@ class Lock:
             return Decision(challenge="basic", retry_after=wait)
         role = auth.check(value)
         self.throttle.note(peer(request), good=role is not None)
-        return Decision(role=role, challenge="basic")
+        return Decision(role=role, challenge="basic", who=user_of(value) if role is not None else None)
 
     async def _ask(self, auth: Allow, request: Request) -> Role | None:
         with safely("admin auth"):
@@ -238,6 +240,15 @@ async def answer(decide: Callable[[Any], Any], request: Request) -> Any:
     """What the app's callable says, sync or async, never on the event loop if it may block."""
     verdict = decide(request) if is_async(decide) else await in_thread(decide, request)
     return await verdict if isinstance(verdict, Awaitable) else verdict
+
+
+def name_of(request: Request) -> str | None:
+    """The user that the app's own authentication knows, as Starlette's ``AuthenticationMiddleware`` leaves it."""
+    with safely("admin user"):
+        user = request.scope.get("user")
+        if getattr(user, "is_authenticated", False):
+            return str(getattr(user, "display_name", "") or getattr(user, "identity", ""))[:LONGEST_NAME] or None
+    return None
 
 
 def checked(auth: Any) -> Allow | Token | Basic | None:

@@ -13,6 +13,7 @@ from asgi_llmobs.store.database import Database
 
 __all__ = [
     "Action",
+    "Denied",
     "Done",
     "Download",
     "File",
@@ -53,6 +54,10 @@ class NotFound(LLMObsError):
     """There is nothing at this address."""
 
 
+class Denied(LLMObsError):
+    """The visitor may come here, but not do this to that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """What a load function is given."""
@@ -61,6 +66,7 @@ class View:
     project: str
     role: Role
     config: Config
+    who: str | None = None  # the visitor's name, where one is known
     params: Mapping[str, str] = field(default_factory=dict)  # from the path
     query: tuple[tuple[str, str], ...] = ()  # from the address, in order
     fields: Mapping[str, str] = field(default_factory=dict)  # of an action: the form or the JSON object that was sent
@@ -70,6 +76,11 @@ class View:
     def may(self, permission: Permission) -> bool:
         """Whether the visitor may do what needs *permission*."""
         return allowed(self.role, permission)
+
+    @property
+    def author(self) -> str:
+        """Whom what the visitor writes is from: their name, else their role."""
+        return self.who or str(self.role)
 
     @property
     def content(self) -> bool:

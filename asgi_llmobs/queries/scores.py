@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.records import Score, ScoreKind
@@ -17,7 +17,11 @@ from asgi_llmobs.store.values import name
 
 __all__ = [
     "GivenScore",
+    "ScoreDay",
     "ScoreName",
+    "get_score",
+    "latest_scores",
+    "list_days",
     "list_names",
     "scored",
     "scores_of",
@@ -29,6 +33,7 @@ __all__ = [
 MOST = 1_000  # scores of one thing that are read
 MOST_LABELS = 20
 BINS = 10
+DAY_NS = 86_400_000_000_000
 COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": lambda column, value: column == value,
     "!=": lambda column, value: column != value,
@@ -64,6 +69,76 @@ class ScoreName:
     bins: Sequence[tuple[float, float, int]] = field(default=())  # of numbers: from, to, how many
     first_ns: int = 0
     last_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreDay:
+    """What the current scores of one name and kind come to on one day."""
+
+    start_ns: int
+    count: int
+    mean: float | None
+
+
+def get_score(database: Database, project: str, id: str) -> GivenScore | None:
+    """One score; ``None`` where the project has none with this id.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    with database.read() as connection:
+        return next(iter(found(connection, project, _scores.c.id == (name(id) or ""), most=1)), None)
+
+
+def latest_scores(database: Database, flt: Filter, *, label: str = "", limit: int = 50) -> list[GivenScore]:
+    """The current scores, the latest first.
+
+    Args:
+        database: The store.
+        flt: Its project and its time, which is that of the scores.
+        label: Only those of this name.
+        limit: How many at most.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    where = current_in(flt)
+    if label:
+        where.append(_scores.c.name == (name(label) or ""))
+    with database.read() as connection:
+        return found(connection, flt.project, and_(*where), most=limit)
+
+
+def list_days(database: Database, flt: Filter) -> dict[tuple[str, str], list[ScoreDay]]:
+    """What the current scores come to day by day, UTC, by name and kind; days without any are left out.
+
+    Args:
+        database: The store.
+        flt: Its project and its time, which is that of the scores.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    columns = _scores.c
+    day = (columns.time_ns - columns.time_ns % literal(DAY_NS)).label("day")
+    query = select(columns.name, columns.kind, day, func.count().label("given"), func.avg(columns.value).label("mean"))
+    query = query.where(*current_in(flt)).group_by(columns.name, columns.kind, day).order_by(day)
+    out: dict[tuple[str, str], list[ScoreDay]] = defaultdict(list)
+    with database.read() as connection:
+        for row in connection.execute(query):
+            mean = None if row.mean is None or row.kind == ScoreKind.TAG else float(row.mean)
+            out[row.name, row.kind].append(ScoreDay(start_ns=int(row.day), count=row.given, mean=mean))
+    return out
+
+
+def current_in(flt: Filter) -> list[ColumnElement[bool]]:
+    """The current scores of the filter's project and time."""
+    where = [_scores.c.project == (name(flt.project) or ""), _scores.c.current == 1]
+    if flt.since_ns is not None:
+        where.append(_scores.c.time_ns >= flt.since_ns)
+    if flt.until_ns is not None:
+        where.append(_scores.c.time_ns < flt.until_ns)
+    return where
 
 
 def scores_of_span(database: Database, project: str, span_id: str) -> list[GivenScore]:
@@ -153,11 +228,7 @@ def list_names(database: Database, flt: Filter) -> list[ScoreName]:
         StoreError: The database cannot be read.
     """
     columns = _scores.c
-    where = [columns.project == (name(flt.project) or ""), columns.current == 1]
-    if flt.since_ns is not None:
-        where.append(columns.time_ns >= flt.since_ns)
-    if flt.until_ns is not None:
-        where.append(columns.time_ns < flt.until_ns)
+    where = current_in(flt)
     totals = select(
         columns.name, columns.kind, func.count().label("given"), func.count(columns.author.distinct()).label("authors"),
         func.avg(columns.value).label("mean"), func.min(columns.value).label("least"),

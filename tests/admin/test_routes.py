@@ -207,7 +207,8 @@ class TestRoles:
         assert (head.status, head.content) == (answer.status, b"")
         assert head.header("content-length") == answer.header("content-length")
         same = {"origin": "http://admin.example", "sec-fetch-site": "same-origin"}
-        assert {visitor.ask(verb, real(site, path), same).status for verb in UNSAFE} == {405}
+        acts = any(isinstance(other, Action) and other.slug == route.slug for other in ROUTES)  # see test_actions.py
+        assert {visitor.ask(verb, real(site, path), same).status for verb in UNSAFE[acts:]} == {405}
 
     def test_ladder(self) -> None:
         """Each role may what the one before it may, and ingest neither gives nor takes."""

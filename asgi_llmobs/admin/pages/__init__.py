@@ -1,7 +1,7 @@
 """The pages: a file each; the order is that of the menu."""
 
 from asgi_llmobs.admin.page import Route
-from asgi_llmobs.admin.pages import help, jump, overview, requests, sessions, settings, status, traces
+from asgi_llmobs.admin.pages import help, jump, overview, requests, scores, sessions, settings, status, traces
 
 __all__ = ["ROUTES"]
 
@@ -10,6 +10,7 @@ ROUTES: tuple[Route, ...] = (
     *requests.ROUTES,
     *traces.ROUTES,
     *sessions.ROUTES,
+    *scores.ROUTES,
     *status.ROUTES,
     *settings.ROUTES,
     *help.ROUTES,

@@ -4,6 +4,7 @@ from typing import Any
 
 from asgi_llmobs.admin.conversation import conversation
 from asgi_llmobs.admin.curtain import bare_request, bare_row
+from asgi_llmobs.admin.judging import judged
 from asgi_llmobs.admin.narrow import filter_of, limit_of, list_context
 from asgi_llmobs.admin.page import Download, File, NotFound, Page, Permission, View
 from asgi_llmobs.admin.snippets import curl, python
@@ -43,6 +44,7 @@ def load_one(view: View) -> dict[str, Any]:
         "newer_id": detail.newer_id,
         "older_id": detail.older_id,
         "trace": detail.trace,
+        "judged": judged(view, "span", request.id),
         "input_omitted": detail.input_omitted,
         "output_omitted": detail.output_omitted,
         "curl": curl(request) if view.content and request.url else None,  # only told of: nothing to call

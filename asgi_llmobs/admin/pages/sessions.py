@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asgi_llmobs.admin.axis import Axis, Gap
+from asgi_llmobs.admin.judging import judged
 from asgi_llmobs.admin.narrow import filter_of, limit_of, list_context
 from asgi_llmobs.admin.page import NotFound, Page, Permission, View
 from asgi_llmobs.admin.steps import IDLE_NS, LOOK_BACK, steps_of
@@ -73,6 +74,7 @@ def load_one(view: View) -> dict[str, Any]:
         "page_number": number,
         "pages": pages,
         "start": start,
+        "judged": judged(view, "session", detail.session.session_id),
     }  # fmt: skip
 
 

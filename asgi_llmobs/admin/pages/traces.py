@@ -7,6 +7,7 @@ from asgi_llmobs.admin.axis import Axis
 from asgi_llmobs.admin.conversation import Turn, conversation
 from asgi_llmobs.admin.curtain import bare_row
 from asgi_llmobs.admin.folding import Folding
+from asgi_llmobs.admin.judging import Judged, judged
 from asgi_llmobs.admin.narrow import filter_of, limit_of, list_context
 from asgi_llmobs.admin.page import NotFound, Page, Permission, View
 from asgi_llmobs.admin.place import ORDERS, PROJECTIONS, Place
@@ -59,7 +60,15 @@ def load_one(view: View) -> dict[str, Any]:
         "projections": list(PROJECTIONS),
         "place": place,
         "span_ns": folding.span_ns,
+        "judged": judged_of(view, tree.trace_id, selected),
     }
+
+
+def judged_of(view: View, trace_id: str, selected: TraceNode | None) -> Judged:
+    """The judgements of the trace and all in it; the selected node can be judged too."""
+    if selected is None or selected.virtual:
+        return judged(view, "trace", trace_id)
+    return judged(view, "trace", trace_id, ("span", selected.id, selected.name))
 
 
 def steps(view: View, rows: Sequence[TraceNode]) -> list[Step]:
