@@ -10,6 +10,7 @@ session that caused it, priced, stored, and shown at ``/_llmobs``.
 
 from asgi_llmobs.capture.decorators import annotate, current, current_trace_id, observe, propagate, span, trace
 from asgi_llmobs.capture.judging import score
+from asgi_llmobs.capture.recording import record_call
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError
 from asgi_llmobs.middleware import LLMObsMiddleware
@@ -27,6 +28,7 @@ __all__ = [
     "instrument_httpx",
     "observe",
     "propagate",
+    "record_call",
     "score",
     "span",
     "suppress",

@@ -522,6 +522,7 @@ class Exchange:
     response_sha256: str | None = None  # of the whole, where it was truncated on the way
     decoded: bool = False  # the chunks are already decoded (a response that was read before we saw it)
     headers_clock_ns: int | None = None
+    first_token_clock_ns: int | None = None  # where that was told; else the chunks say it
     end_clock_ns: int | None = None
     outcome: str = Outcome.RUNNING
     eof: bool = False

@@ -12,6 +12,7 @@ from asgi_llmobs.accounting import Stats, host_meter_provider, register
 from asgi_llmobs.capture import clients, outbound, recorder
 from asgi_llmobs.capture.commit import commit
 from asgi_llmobs.capture.judging import Details, score_with
+from asgi_llmobs.capture.recording import CallDetails, record_with
 from asgi_llmobs.config import MEMORY, Config, data_dir_of
 from asgi_llmobs.context import reseed
 from asgi_llmobs.limits import Plan
@@ -215,6 +216,10 @@ class LLMObs:
         """Say what you think of a span, a trace or a session; with the arguments of :func:`asgi_llmobs.score`."""
         return score_with(self.recorder, name, value, **details)
 
+    def record_call(self, request: Any, **details: Unpack[CallDetails]) -> str | None:
+        """Tell of a call after it is over; with the arguments of :func:`asgi_llmobs.record_call`."""
+        return record_with(self.recorder, request, **details)
+
     def admin(self, *, auth: Any = None, title: str | None = None) -> Any:
         """The admin as an ASGI app, to be mounted anywhere.
 
@@ -234,12 +239,12 @@ class LLMObs:
         )
 
     def _ingest(self) -> Any:
-        """Takes in OTLP traces that other processes send; made at its first use."""
+        """Takes in what other processes send; made at its first use."""
         with self._admin_lock:
             if self._receiver is None:
-                from asgi_llmobs.otlp import Receiver  # only where the admin is used
+                from asgi_llmobs.customlog import Ingest  # only where the admin is used
 
-                self._receiver = Receiver(self.config, self.pipeline, self._stores)
+                self._receiver = Ingest(self.config, self.pipeline, self._stores, self.recorder)
             return self._receiver
 
     def default_admin(self) -> Any:

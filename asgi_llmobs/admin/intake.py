@@ -1,7 +1,8 @@
 """Addresses that take data in: read to a limit off the event loop's back, handed to the engine, answered as it says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import anyio
@@ -44,6 +45,11 @@ class Ingest(Protocol):
     def traces(self, body: bytes, content_type: str, content_encoding: str) -> Taken:
         """Take OTLP traces in. Blocking."""
 
+    def custom_log(
+        self, body: bytes, content_encoding: str, headers: Sequence[tuple[bytes, bytes]], *, typed: bool
+    ) -> Taken:
+        """Take one entry of the custom trace log in. Blocking."""
+
 
 class Sent(NamedTuple):
     """A request that has arrived."""
@@ -51,6 +57,7 @@ class Sent(NamedTuple):
     body: bytes
     content_type: str
     content_encoding: str
+    headers: Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +68,20 @@ class Intake(Route):
 
 
 def traces(ingest: Ingest, sent: Sent) -> Taken:
-    return ingest.traces(*sent)
+    return ingest.traces(sent.body, sent.content_type, sent.content_encoding)
 
 
+def custom_log(ingest: Ingest, sent: Sent, *, typed: bool = False) -> Taken:
+    return ingest.custom_log(sent.body, sent.content_encoding, sent.headers, typed=typed)
+
+
+LOADS: Mapping[Callable[..., Taken], Sequence[str]] = {
+    traces: ("v1/traces", "v1/trace/log", "v1/trace/log-python"),
+    custom_log: ("v1/trace/custom/log", "v1/trace/custom/v1/log", "custom/v1/log"),
+    partial(custom_log, typed=True): ("v1/trace/custom/log/typed",),
+}
 INTAKES: tuple[Intake, ...] = tuple(
-    Intake(slug=slug, load=traces, permission=Permission.INGEST)
-    for slug in ("v1/traces", "v1/trace/log", "v1/trace/log-python")
+    Intake(slug=slug, load=load, permission=Permission.INGEST) for load, slugs in LOADS.items() for slug in slugs
 )
 
 _limiter: RunVar[tuple[anyio.CapacityLimiter, list[int]]] = RunVar("llmobs_intake_limiter")
@@ -94,7 +109,7 @@ async def take(intake: Intake, ingest: Ingest, request: Request) -> Response:
         except Refused as refused:
             return plain(refused.status, headers={"connection": "close"})
         headers = request.headers
-        sent = Sent(body, headers.get("content-type", ""), headers.get("content-encoding", ""))
+        sent = Sent(body, headers.get("content-type", ""), headers.get("content-encoding", ""), headers.raw)
         taken = await anyio.to_thread.run_sync(intake.load, ingest, sent, limiter=limiter)
     finally:
         waiting[0] -= 1

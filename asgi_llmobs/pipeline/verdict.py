@@ -78,6 +78,8 @@ def estimate(exchange: Exchange, reading: Reading) -> Usage | None:
 def first_token(exchange: Exchange, reading: Reading, ends: Sequence[int]) -> int | None:
     """Nanoseconds from the start to the chunk that brought the first content."""
     clocks = exchange.chunk_clocks
+    if exchange.first_token_clock_ns is not None:
+        return since(exchange.first_token_clock_ns, exchange.first_clock_ns)
     if not reading.stream or reading.content_offset is None or not ends or not clocks:
         return None
     index = bisect_left(ends, reading.content_offset)
