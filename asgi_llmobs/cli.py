@@ -65,6 +65,20 @@ def parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=run_doctor)
 
+    trace = commands.add_parser(
+        "trace",
+        help="show a trace: what it adds up to, and its tree",
+        description="Show a trace: what it adds up to, and its tree with the time and cost of each node, the critical "
+        "path marked. The numbers are those of its page.",
+    )
+    trace.add_argument(
+        "id", metavar="ID", help="the trace, 32 hex digits; its beginning does, where it is the only one"
+    )
+    trace.add_argument("--project", metavar="NAME", help="whose trace (default: LLMOBS_PROJECT)")
+    trace.add_argument("--limit", type=int, default=200, metavar="N", help="nodes shown at most (default: 200)")
+    trace.add_argument("--json", action="store_true", help="print it as JSON, in the form of the page's JSON twin")
+    trace.set_defaults(run=run_trace)
+
     prune = commands.add_parser(
         "prune",
         help="delete what is older, larger or more than is to be kept",
@@ -298,6 +312,34 @@ def store_state() -> tuple[bool, str]:
     finally:
         database.dispose()
     return True, f"{name}: {status.requests} requests, schema version {status.schema_version}"
+
+
+# trace
+
+
+def run_trace(given: argparse.Namespace) -> int:
+    """Show a trace; 1 where there is none."""
+    from asgi_llmobs.queries.traces import get_trace, trace_id_of
+    from asgi_llmobs.store.database import Database
+    from asgi_llmobs.treetext import as_lines, in_json
+
+    engine = LLMObs(instrument="off")
+    project = engine.config.project if given.project is None else given.project
+    database = Database(engine.store, create=False)
+    try:
+        found = trace_id_of(database, given.id, project=project)
+        tree = None if found is None else get_trace(database, found, project=project)
+    except (StoreError, ImportError) as error:
+        say(f"{shown('store', engine.store)}: {error}")
+        return 1
+    finally:
+        database.dispose()
+    if tree is None:
+        say(f"no trace {given.id} in project {project}")
+        return 1
+    for line in [in_json(tree)] if given.json else as_lines(tree, given.limit):
+        say(line)
+    return 0
 
 
 # prune

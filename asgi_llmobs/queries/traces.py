@@ -17,9 +17,9 @@ from asgi_llmobs.store.database import Database, in_chunks
 from asgi_llmobs.store.tables import SpanRow
 from asgi_llmobs.store.tables import TraceRow as StoredTrace
 from asgi_llmobs.store.trees import Node
-from asgi_llmobs.store.values import dollars
+from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["Choose", "TraceNode", "TraceRow", "TraceTree", "get_trace", "list_traces", "trace_row"]
+__all__ = ["Choose", "TraceNode", "TraceRow", "TraceTree", "get_trace", "list_traces", "trace_id_of", "trace_row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +232,21 @@ def get_trace(db: Database, trace_id: str, *, project: str, choose: Choose | Non
     )
     outline.dissolve()
     return tree
+
+
+def trace_id_of(db: Database, start: str, *, project: str) -> str | None:
+    """The id of the only trace whose id begins with *start*; ``None`` where there is none, or several.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    low = start.strip().lower()
+    columns = stored.c
+    query = select(columns.trace_id).where(columns.project == (name(project) or ""), columns.trace_id >= low)
+    with db.read() as connection:
+        ids = connection.execute(query.order_by(columns.trace_id).limit(2)).scalars().all()
+    found = [id for id in ids if low and id.startswith(low)]
+    return found[0] if len(found) == 1 or low in found[:1] else None
 
 
 def rows_of(connection: Connection, nodes: Sequence[Node]) -> dict[int, Row[Any]]:
