@@ -149,9 +149,13 @@ class Pairing:
             for call in self.seen:
                 if call.response_id == told.response_id:
                     return call
-        found = [(distance, call) for call in self.seen if (distance := self._distance(told, call)) is not None]
-        # of several made side by side the nearest, and the one that ended with it
-        return min(found, key=lambda one: (one[0], abs(end_of(told) - end_of(one[1]))), default=(0, None))[1]
+        found = [
+            (distance, len(self.told_by[call.id]), abs(end_of(told) - end_of(call)), call)
+            for call in self.seen
+            if (distance := self._distance(told, call)) is not None
+        ]
+        # of several made side by side the nearest, that nobody has told of, and that ended with it
+        return min(found, key=lambda one: one[:3])[3] if found else None
 
     def _distance(self, told: Seen, seen: Seen) -> int | None:
         """How far apart the two stand in the tree; ``None`` where they cannot be one call."""
