@@ -18,6 +18,7 @@ from asgi_llmobs.context import reseed
 from asgi_llmobs.limits import Plan
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.redaction import Redactor
+from asgi_llmobs.replay import Replayer
 from asgi_llmobs.safely import failures, reset, safely
 from asgi_llmobs.scores import Value
 from asgi_llmobs.spool import DurableSpool, MemorySpool, Spool, durable_here
@@ -220,12 +221,17 @@ class LLMObs:
         """Tell of a call after it is over; with the arguments of :func:`asgi_llmobs.record_call`."""
         return record_with(self.recorder, request, **details)
 
-    def admin(self, *, auth: Any = None, title: str | None = None) -> Any:
+    def admin(self, *, auth: Any = None, title: str | None = None, replay: Any = None) -> Any:
         """The admin as an ASGI app, to be mounted anywhere.
 
         Args:
             auth: Who may look, see :mod:`asgi_llmobs.auth`; the option ``auth`` unless given.
             title: What the pages are headed with.
+            replay: A client of the app's, or a function, through which operators may send recorded calls again, see
+                :mod:`asgi_llmobs.replay`; unless given nobody may.
+
+        Raises:
+            ConfigError: *auth* or *replay* cannot work.
         """
         from asgi_llmobs.admin import Admin  # loads Jinja, only where the admin is used
 
@@ -236,6 +242,7 @@ class LLMObs:
             auth=auth if auth is not None else self.config.auth,
             title=title,
             ingest=self._ingest(),
+            replay=Replayer(replay, self.flush) if replay is not None else None,
         )
 
     def _ingest(self) -> Any:

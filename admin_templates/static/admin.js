@@ -72,7 +72,6 @@ const keys = {
   "/": () => document.querySelector("[data-search]")?.focus(),
   "[": () => follow("[rel=prev]"),
   "]": () => follow("[rel=next]"),
-  c: () => { const text = document.getElementById("curl")?.textContent; if (text) copy(text, document.querySelector("[data-copy=curl]")); },
 };
 // the palette and the sheet of keys are fetched when they are first asked for
 const summon = async (what) => {

@@ -54,6 +54,7 @@ class Admin:
         config: The options in force, for the status page; what is or may hold a secret is not shown.
         environ: Where variables are looked up; the process's environment unless given.
         ingest: Takes in what is sent to ``v1/traces``; ``None``: nothing is.
+        replay: Sends a call again, see :mod:`asgi_llmobs.replay`; ``None``: nobody may.
 
     Raises:
         ConfigError: *auth* is none of these.
@@ -70,8 +71,10 @@ class Admin:
         config: Config | None = None,
         environ: Mapping[str, str] | None = None,
         ingest: Ingest | None = None,
+        replay: Any = None,
     ) -> None:
         self.database = database
+        self.replay = replay
         self.ingest = ingest
         self.stats = stats
         self.config = config or Config()
@@ -181,6 +184,7 @@ class Admin:
             stats=self.stats,
             config=self.config,
             variables=self.variables,
+            replay=self.replay,
         )
 
     def _load(self, route: Route, view: View, visit: Visit) -> Response:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import NamedTuple
 
 from asgi_llmobs.records import Message, Part
 
-__all__ = ["Item", "Turn", "conversation", "fresh_turns", "prefixes"]
+__all__ = ["Calls", "Item", "Turn", "calls_in", "conversation", "fresh_turns", "prefixes", "results_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +18,7 @@ class Item:
 
     part: Part
     result: Part | None = None
+    result_in: str | None = None  # the id of the later request that brought the result, where this one does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,25 +32,42 @@ class Turn:
     finish_reason: str | None = None
     choice: int | None = None  # its number, where the answer has several
 
+    @property
+    def groups(self) -> list[list[Item]]:
+        """The parts, tool calls that stand side by side together."""
+        together = groupby(enumerate(self.items), lambda each: -1 if each[1].part.type == "tool_call" else each[0])
+        return [[item for _, item in some] for _, some in together]
 
-def conversation(messages: Sequence[Message], answers: Sequence[Message]) -> list[Turn]:
-    """The messages that were sent and the answers that came, tool results moved to their calls."""
-    results = {
-        part.id: part for message in messages for part in message.parts if part.type == "tool_call_response" and part.id
-    }
-    called = {
-        part.id for message in (*messages, *answers) for part in message.parts if part.type == "tool_call" and part.id
-    }
+
+class Calls(NamedTuple):
+    """Tool calls and results that stand in other requests, by the id of the call."""
+
+    made: Mapping[str, Part] = {}
+    answered: Mapping[str, tuple[Part, str]] = {}  # the result, and the request that brought it
+
+
+NOTHING = Calls()
+
+
+def conversation(messages: Sequence[Message], answers: Sequence[Message], elsewhere: Calls = NOTHING) -> list[Turn]:
+    """The messages that were sent and the answers that came, tool results moved to their calls.
+
+    Args:
+        messages: What was sent.
+        answers: What came back.
+        elsewhere: Calls whose results are in *messages*, and results of calls in *answers*.
+    """
+    joined = Joined(messages, answers, elsewhere)
     turns = []
     for message in messages:
-        items = items_of(message, results, called)
+        items = joined.items(message)
         if items or not message.parts:
             turns.append(Turn(role=message.role, items=items, answer=False, name=message.name))
     for number, message in enumerate(answers, start=1):
         turns.append(
             Turn(
                 role=message.role,
-                items=items_of(message, results, called),
+                items=joined.items(message),
                 answer=True,
                 name=message.name,
                 finish_reason=message.finish_reason,
@@ -57,12 +77,49 @@ def conversation(messages: Sequence[Message], answers: Sequence[Message]) -> lis
     return turns
 
 
-def items_of(message: Message, results: dict[str, Part], called: set[str]) -> list[Item]:
-    return [
-        Item(part=part, result=results.get(part.id or "") if part.type == "tool_call" else None)
-        for part in message.parts
-        if not (part.type == "tool_call_response" and part.id in called)
-    ]
+def calls_in(messages: Iterable[Message]) -> dict[str, Part]:
+    """The tool calls among *messages*, by their ids."""
+    return {part.id: part for message in messages for part in message.parts if part.type == "tool_call" and part.id}
+
+
+def results_in(messages: Iterable[Message]) -> dict[str, Part]:
+    """The results of tool calls among *messages*, by the ids of the calls."""
+    return {
+        part.id: part for message in messages for part in message.parts if part.type == "tool_call_response" and part.id
+    }
+
+
+@dataclass(slots=True)
+class Joined:
+    """Puts calls and results together."""
+
+    messages: Sequence[Message]
+    answers: Sequence[Message]
+    elsewhere: Calls
+    called: set[str] = field(init=False)
+    results: dict[str, Part] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.called = {*calls_in(self.messages), *calls_in(self.answers)}
+        self.results = results_in(self.messages)
+
+    def items(self, message: Message) -> list[Item]:
+        return [item for part in message.parts if (item := self.item(part)) is not None]
+
+    def item(self, part: Part) -> Item | None:
+        """How a part is shown; ``None`` where it is shown with its call."""
+        id = part.id or ""
+        if part.type == "tool_call":
+            found, request = self.results.get(id), None
+            if found is None:
+                found, request = self.elsewhere.answered.get(id, (None, None))
+            return Item(part=part, result=found, result_in=request)
+        if part.type == "tool_call_response" and id:
+            if id in self.called:
+                return None
+            if id in self.elsewhere.made:
+                return Item(part=self.elsewhere.made[id], result=part)
+        return Item(part=part)
 
 
 def prefixes(messages: Iterable[Message]) -> list[str]:
@@ -86,4 +143,4 @@ def fresh_turns(messages: Sequence[Message], answers: Sequence[Message], seen: s
     seen.update(names)
     if answers:
         seen.update(prefixes((*messages, answers[0]))[-1:])
-    return conversation(messages[known:], answers), known
+    return conversation(messages[known:], answers, Calls(made=calls_in(messages[:known]))), known

@@ -32,6 +32,7 @@ __all__ = [
 NOTHING = "–"
 BINARY_WITHIN = 1024
 MOST_SHOWN = 256 * 1024
+MOST_VALUES = 60_000  # characters of one value in a conversation
 # marks that turn the reading direction: in a line of a list they could make one name look like another
 DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F), "\ufffd")
 PLAIN_REFERENCE = re.compile(r"[A-Za-z0-9_\-:@+=,.]{1,200}")
@@ -185,6 +186,12 @@ def body_text(body: Body) -> str:
     return pretty(text)
 
 
+def bounded(text: Any, limit: int = MOST_VALUES) -> str:
+    """*text*, cut where it is longer than a page should hold."""
+    whole = str(text)
+    return whole if len(whole) <= limit else f"{whole[:limit]}\n… {len(whole) - limit:,} more characters"
+
+
 def reference(id: Any) -> str:
     """An id as one segment of an address.
 
@@ -209,6 +216,7 @@ def from_reference(segment: str) -> str:
 
 FILTERS = {
     "body_text": body_text,
+    "bounded": bounded,
     "compact": compact,
     "duration": duration,
     "exact_duration": exact_duration,

@@ -72,6 +72,7 @@ class View:
     fields: Mapping[str, str] = field(default_factory=dict)  # of an action: the form or the JSON object that was sent
     stats: Callable[[], Any] | None = None
     variables: Mapping[str, bool] = field(default_factory=dict)  # of the environment, no options: whether they are set
+    replay: Any = None  # sends a call again, see asgi_llmobs.replay; None: nobody may
 
     def may(self, permission: Permission) -> bool:
         """Whether the visitor may do what needs *permission*."""
@@ -94,10 +95,11 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """Something to download: never shown by the browser."""
+    """Something to download: never shown by the browser, but for an image of a kind that we have looked at."""
 
     content: bytes
     name: str
+    image_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from asgi_llmobs.admin.assets import asset_names, templates_directory
 from asgi_llmobs.admin.formats import FILTERS
+from asgi_llmobs.admin.markdown import render_markdown
 from asgi_llmobs.pace import give_way
 
 __all__ = ["render"]
@@ -47,6 +48,7 @@ def environment() -> Environment:
     made.filters.update(FILTERS)
     made.filters.update({name: giving_way(FILTERS[name]) for name in EVERYWHERE})
     made.filters["querystring"] = querystring
+    made.filters["markdown"] = render_markdown
     made.globals["files"] = asset_names()
     return made
 

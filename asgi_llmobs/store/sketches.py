@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from math import exp, log
 
-__all__ = ["BINS", "bin_of", "changed", "packed", "percentiles", "summed", "unpacked"]
+__all__ = ["BINS", "bin_of", "changed", "packed", "percentiles", "standing", "summed", "unpacked"]
 
 LEAST_NS = 10_000  # what is quicker is in the first bin
 STEP = log(1.038)
@@ -100,3 +100,14 @@ def percentiles(sketch: int, shares: Sequence[float]) -> list[int | None]:
     seen = list(accumulate(lanes(sketch.to_bytes((sketch.bit_length() + LANE - 1) // LANE * 8, "little"))))
     whole, last = seen[-1], len(seen) - 1
     return [MIDDLES[first + min(bisect_left(seen, max(1, share * whole)), last)] for share in shares]
+
+
+def standing(sketch: int, duration_ns: int) -> tuple[float, int]:
+    """The share of the durations of *sketch* that are shorter, those in the same bin counted by half, and how many
+    there are."""
+    if not sketch:
+        return 0.0, 0
+    place = bin_of(duration_ns)
+    counts = lanes(sketch.to_bytes(BINS * LANE // 8, "little"))
+    whole = sum(counts)
+    return (sum(counts[:place]) + counts[place] / 2) / whole, whole

@@ -1,5 +1,7 @@
 """A store with something of everything, and canaries in every text that a page could show."""
 
+import base64
+import hashlib
 from dataclasses import fields, replace
 from typing import Any
 
@@ -8,18 +10,24 @@ from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests.making import SECOND, START, body, request, span
 
-__all__ = ["CONTENT", "canaries", "fill", "secretive"]
+__all__ = ["CONTENT", "PICTURE", "PICTURE_SHA256", "canaries", "fill", "secretive"]
 
 CONTENT = "TOPSECRETCONTENT"  # in all that only those with the role reader may see
+# one dot, as a PNG
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+PICTURE_SHA256 = hashlib.sha256(PICTURE).hexdigest()
 
 
 def secretive(**given: Any) -> Request:
     """A failed request with content wherever content can be: prompt, answer, error, tools, parameters, headers."""
     sent, got = f"{CONTENT} prompt", f"{CONTENT} answer"
     call = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": f'{{"a": "{CONTENT}"}}'}}
+    image = {"url": "data:image/png;base64," + base64.b64encode(PICTURE).decode()}
     messages = [
         {"role": "system", "content": sent},
-        {"role": "user", "content": sent, "name": "ada"},
+        {"role": "user", "content": [{"type": "text", "text": sent}, {"type": "image_url", "image_url": image}]},
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": sent},
     ]

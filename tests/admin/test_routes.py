@@ -17,7 +17,7 @@ from asgi_llmobs.auth import Role, token
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests.admin.conftest import MakeAdmin
-from tests.admin.seeding import CONTENT, canaries, fill
+from tests.admin.seeding import CONTENT, PICTURE_SHA256, canaries, fill
 from tests.admin.visiting import Answer, Visitor, loop
 from tests.making import request
 
@@ -59,8 +59,10 @@ def locked(site: Site) -> Visitor:
     return Visitor(Admin(database=site.database, auth=token(TOKEN), environ={}))
 
 
-def ids_of(slug: str) -> str:
-    """What stands for ``{id}`` in an address of this kind; the ids are those of the seeded store."""
+def ids_of(slug: str, name: str) -> str:
+    """What stands for ``{name}`` in an address of this kind; the ids are those of the seeded store."""
+    if name in ("form", "sha256"):
+        return "curl" if name == "form" else PICTURE_SHA256
     return {"requests": "FIRST", "traces": "ab" * 16, "sessions": "trip-1"}.get(slug.split("/")[0], "x")
 
 
@@ -70,7 +72,7 @@ def addresses() -> list[tuple[Route, str]]:
     for route in ROUTES:
         if isinstance(route, Action):
             continue
-        path = "/" + re.sub(r"\{\w+\}", ids_of(route.slug), route.slug)
+        path = "/" + "/".join(ids_of(route.slug, each[1:-1]) if each[:1] == "{" else each for each in route.segments)
         found.append((route, path))
         if isinstance(route, Page):
             found.append((route, f"{path if path != '/' else '/index'}.json"))

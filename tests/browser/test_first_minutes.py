@@ -40,6 +40,7 @@ def test_from_the_overview_to_the_session(travelled: str, opened: Open, java_scr
 
     page.get_by_role("link", name="And with two children?").first.click()
     assert "/_llmobs/requests/" in page.url
+    page.get_by_text("3 messages as before").click()
     talk = page.locator("article.turn")
     assert [role.lower() for role in talk.locator(".role").all_inner_texts()] == [
         "system", "user", "assistant", "user", "assistant",

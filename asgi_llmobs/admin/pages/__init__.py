@@ -1,13 +1,27 @@
 """The pages: a file each; the order is that of the menu."""
 
 from asgi_llmobs.admin.page import Route
-from asgi_llmobs.admin.pages import help, jump, overview, requests, scores, sessions, settings, status, traces
+from asgi_llmobs.admin.pages import (
+    help,
+    jump,
+    overview,
+    replay,
+    request,
+    requests,
+    scores,
+    sessions,
+    settings,
+    status,
+    traces,
+)
 
 __all__ = ["ROUTES"]
 
 ROUTES: tuple[Route, ...] = (
     *overview.ROUTES,
     *requests.ROUTES,
+    *request.ROUTES,
+    *replay.ROUTES,
     *traces.ROUTES,
     *sessions.ROUTES,
     *scores.ROUTES,
