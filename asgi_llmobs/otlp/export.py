@@ -14,6 +14,7 @@ from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.otlp import emit
 from asgi_llmobs.otlp.limits import Limits, Refused
+from asgi_llmobs.otlp.once import Once
 from asgi_llmobs.otlp.protobuf import BYTES, VARINT, Budget, fields
 from asgi_llmobs.records import Outcome, Request, Span, Written
 from asgi_llmobs.safely import report, safely
@@ -197,7 +198,7 @@ class Exporter:
     def _reset(self) -> None:
         self._lock = threading.Condition()
         self._waiting: OrderedDict[str, tuple[Span, int]] = OrderedDict()  # with when it may go
-        self._seen: OrderedDict[str, None] = OrderedDict()  # spans that captured calls hang below
+        self._once = Once()
         self._thread: threading.Thread | None = None
         self._taken = self._sent = self._sending = 0
         self._dropped: Counter[str] = Counter()
@@ -228,10 +229,7 @@ class Exporter:
             self._taken += 1
         failed = isinstance(record, Request) and record.outcome == Outcome.ERROR
         self._waiting[record.id] = (record, now + LINGER_NS if failed else now)
-        if isinstance(record, Request) and record.api != "otel" and record.parent_id:
-            self._seen[record.parent_id] = None
-            if len(self._seen) > MOST_WAITING:
-                self._seen.popitem(last=False)
+        self._once.note(record)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popitem(last=False)
             self._dropped["export queue full"] += 1
@@ -279,11 +277,10 @@ class Exporter:
 
     def _deliver(self, batch: Sequence[Span]) -> None:
         with self._lock:
-            seen = set(self._seen)
+            doubles = {record.id for record in batch if isinstance(record, Request) and not self._once.counts(record)}
         spans, points = [], []
         for record in batch:
-            # an instrumentation's span around a call that goes out itself: its place in the tree, not its tokens
-            double = isinstance(record, Request) and record.api == "otel" and record.id in seen
+            double = record.id in doubles
             spans.append(emit.emitted(emit.as_node(record) if double else record, content=self._content))
             points += [] if double else emit.points(record)
         refused = max([self._send(target, spans, points) for target in self._targets], default=0)

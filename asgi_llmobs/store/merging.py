@@ -13,10 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, select
 
-from asgi_llmobs.records import Request, Span
-from asgi_llmobs.store import scores
-from asgi_llmobs.store.database import in_chunks, insert
-from asgi_llmobs.store.pairing import (
+from asgi_llmobs.pairing import (
     TOLD,
     Pairs,
     Seen,
@@ -27,6 +24,9 @@ from asgi_llmobs.store.pairing import (
     pair_up,
     seen_record,
 )
+from asgi_llmobs.records import Request, Span
+from asgi_llmobs.store import scores
+from asgi_llmobs.store.database import in_chunks, insert
 from asgi_llmobs.store.removal import COLUMNS, take_out
 from asgi_llmobs.store.rows import clean_properties, fold_name, property_rows
 from asgi_llmobs.store.tables import AliasRow, MetaRow, PropertyRow, SpanRow

@@ -9,10 +9,10 @@ from itertools import filterfalse
 from typing import Any
 
 from asgi_llmobs.capture import clients, recorder
+from asgi_llmobs.pairing import without_doubles
 from asgi_llmobs.records import Kind, Outcome, Request, Score, Span, Usage, Written
 from asgi_llmobs.runtime import LLMObs, current_engine, make_current
 from asgi_llmobs.scores import is_score, score_of
-from asgi_llmobs.store.pairing import without_doubles
 
 __all__ = ["Captured", "capture"]
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from asgi_llmobs import LLMObs, LLMObsError, trace
 from asgi_llmobs.otlp import Limits, export
 from asgi_llmobs.otlp import protobuf as otlp_protobuf
 from asgi_llmobs.otlp.export import Collector, Exporter
+from asgi_llmobs.records import Request, Usage
 from asgi_llmobs.semconv import entry_of
 from tests.calling import ask_sync
 from tests.making import START, request, span
@@ -227,3 +229,45 @@ def test_what_cannot_work_is_told_at_once(wrong: Any) -> None:
     """With what to write instead."""
     with pytest.raises(LLMObsError, match="export"):
         LLMObs("sqlite://", export=wrong)
+
+
+def told_of(call: Request, **given: Any) -> Request:
+    """What an instrumentation says of *call*: around it, unless *given* says otherwise."""
+    return replace(call, id="e" * 16, parent_id=None, api="otel", request_body=None, response_body=None, **given)
+
+
+INNER = request(parent_id="e" * 16, trace_id="c" * 32)
+BESIDE = request(parent_id="f" * 16, trace_id="c" * 32)
+FIRST = request(id="1" * 16, parent_id="e" * 16, trace_id="c" * 32)
+OUTER = replace(told_of(INNER), id="d" * 16)
+DOUBLES: dict[str, tuple[list[Request], int]] = {
+    "told around the call": ([INNER, told_of(INNER)], 1),
+    "told beside the call": ([BESIDE, replace(told_of(BESIDE), parent_id="f" * 16)], 1),
+    "told twice": ([INNER, replace(told_of(INNER), parent_id="d" * 16), OUTER], 1),
+    "told around two calls": ([INNER, FIRST, told_of(INNER, usage=Usage(input_tokens=40, output_tokens=20))], 2),
+}
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "one after the other"])
+@pytest.mark.parametrize("shape", DOUBLES)
+def test_tokens_go_out_once_in_any_order(shape: str, apart: bool) -> None:
+    """A call that was seen and told of counts once, whichever comes first, and also where the first is gone by then."""
+    records, calls = DOUBLES[shape]
+    for order in permutations(records):
+        provider, reader = TracerProvider(), InMemoryMetricReader()
+        memory = InMemorySpanExporter()
+        provider.add_span_processor(SimpleSpanProcessor(memory))
+        out = Exporter(export.targets_of([provider, MeterProvider([reader])], {}), content=False)
+        for batch in [[one] for one in order] if apart else [list(order)]:
+            out.write(batch)
+            assert not apart or out.flush()
+        assert out.flush() and out.stats().sent == len(records)
+
+        tokens = [dict(one.attributes or {}).get("gen_ai.usage.input_tokens", 0) for one in memory.get_finished_spans()]
+        assert sum(tokens) == 20 * calls, [one.id for one in order]  # type: ignore[arg-type]
+        data = reader.get_metrics_data()
+        assert data is not None
+        metrics = {one.name: one for one in data.resource_metrics[0].scope_metrics[0].metrics}
+        points = metrics["gen_ai.client.token.usage"].data.data_points
+        counted = sum(point.sum for point in points if (point.attributes or {})["gen_ai.token.type"] == "input")  # type: ignore[union-attr]
+        assert counted == 20 * calls, [one.id for one in order]
