@@ -9,7 +9,7 @@ from asgi_llmobs.records import Request, Span
 
 __all__ = ["Once"]
 
-MOST = 10_000  # calls that are remembered; the oldest traces are forgotten first
+MOST = 10_000  # records that are remembered; the oldest traces are forgotten first
 
 
 @dataclass(slots=True)
@@ -17,6 +17,7 @@ class Known:
     """What is known of the calls of a trace."""
 
     calls: dict[str, Seen] = field(default_factory=dict)
+    parents: dict[str, str | None] = field(default_factory=dict)  # of all spans
     counted: set[str] = field(default_factory=set)  # went out with their tokens
     pairs: Pairs | None = None
 
@@ -26,21 +27,21 @@ class Once:
 
     def __init__(self) -> None:
         self._traces: OrderedDict[tuple[str, str], Known] = OrderedDict()
-        self._calls = 0
+        self._records = 0
 
     def note(self, record: Span) -> None:
         """A record that is to go out."""
-        if not isinstance(record, Request):
-            return
         place = record.project, record.trace_id
         known = self._traces.setdefault(place, Known())
-        self._calls += record.id not in known.calls
-        known.calls[record.id] = seen_record(record)
+        self._records += record.id not in known.parents
+        known.parents[record.id] = record.parent_id
+        if isinstance(record, Request):
+            known.calls[record.id] = seen_record(record)
         known.pairs = None
         self._traces.move_to_end(place)
-        while self._calls > MOST and len(self._traces) > 1:
+        while self._records > MOST and len(self._traces) > 1:
             _, gone = self._traces.popitem(last=False)
-            self._calls -= len(gone.calls)
+            self._records -= len(gone.parents)
 
     def counts(self, record: Request) -> bool:
         """Whether *record*, which goes out now, is the one of its call that counts."""
@@ -48,8 +49,8 @@ class Once:
         if not any(call.told for call in known.calls.values()):
             return True
         if known.pairs is None:
-            known.pairs = pair_up(known.calls.values())
-        same, crowded = known.pairs
+            known.pairs = pair_up(known.calls.values(), lambda: known.parents)
+        crowded, same = known.pairs.crowded, {**known.pairs.same, **known.pairs.again}
         call = innermost(record.id, same)
         if record.id in crowded or call in crowded:
             return False  # its parts count
