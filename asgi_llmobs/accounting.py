@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 __all__ = ["Observed", "Stats", "host_meter_provider", "register"]
@@ -19,6 +20,9 @@ class Stats(NamedTuple):
     reached the app. ``adopted`` of the captured ones were left behind by processes that died; ``damaged`` counts what
     could not be read of their files. ``durable`` says whether what is captured now would outlive a killed process,
     ``trouble`` why not, where it was meant to.
+
+    Beside that stands what other processes sent and what goes out to others: ``ingested`` spans and logs were stored,
+    ``refused`` ones not, by reason; ``exported`` records went out, ``unexported`` ones were given up, by reason.
 
     What it costs: ``writer_cpu_ns`` is the CPU time that the writer thread has used, ``batches`` how many it wrote,
     ``batch_ns`` how long the last one took, ``caller_ns`` what the beginning and the end of a call cost the app (the
@@ -43,6 +47,10 @@ class Stats(NamedTuple):
     caller_ns: int | None = None
     queue_age_ns: int = 0
     trouble: str | None = None
+    ingested: int = 0
+    refused: Mapping[str, int] = MappingProxyType({})
+    exported: int = 0
+    unexported: Mapping[str, int] = MappingProxyType({})
 
 
 def seconds(nanoseconds: int) -> float:
@@ -55,11 +63,15 @@ COUNTERS: tuple[tuple[str, str, str, Callable[[Stats], float]], ...] = (
     ("llmobs.stored", "{record}", "Captured ones that are in the store", lambda stats: stats.stored),
     ("llmobs.adopted", "{record}", "Captured ones that dead processes left behind", lambda stats: stats.adopted),
     ("llmobs.bodies_dropped", "{record}", "Calls whose bodies were given up", lambda stats: stats.bodies_dropped),
+    ("llmobs.ingested", "{record}", "Spans and logs of other processes that were stored", lambda stats: stats.ingested),
+    ("llmobs.exported", "{record}", "Records that went out to a collector", lambda stats: stats.exported),
     ("llmobs.batches", "{batch}", "Batches that were stored", lambda stats: stats.batches),
     ("llmobs.writer.cpu_time", "s", "CPU time of the writer", lambda stats: seconds(stats.writer_cpu_ns)),
 )
 BY_NAME: tuple[tuple[str, str, str, str, Callable[[Stats], Mapping[str, int]]], ...] = (
     ("llmobs.dropped", "{record}", "Captured ones that were given up", "reason", lambda stats: stats.dropped),
+    ("llmobs.refused", "{record}", "Spans of other processes that were not", "reason", lambda stats: stats.refused),
+    ("llmobs.unexported", "{record}", "Records that did not go out", "reason", lambda stats: stats.unexported),
     ("llmobs.failures", "{failure}", "Exceptions in our own code", "part", lambda stats: stats.failures),
 )
 GAUGES: tuple[tuple[str, str, str, Callable[[Stats], float]], ...] = (

@@ -17,7 +17,7 @@ from asgi_llmobs.errors import LLMObsError
 from asgi_llmobs.moments import moment_ns
 from asgi_llmobs.otlp.json import containers
 from asgi_llmobs.otlp.limits import Refused
-from asgi_llmobs.otlp.receive import RETRY_SECONDS, Answer, Receiver
+from asgi_llmobs.otlp.receive import NOT_STORED, RETRY_SECONDS, Answer, Receiver
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.providers.otel import dumped
 from asgi_llmobs.records import Kind, Span
@@ -30,6 +30,7 @@ JSON = "application/json"
 AHEAD_NS = 86_400 * 10**9  # a clock may be wrong by this much
 LONGEST_TEXT = 256 * 1024  # of a step's input and output
 MOST_PROPERTIES = 64
+INVALID = "logs that could not be taken"
 STEPS = {"tool": Kind.TOOL, "vector_db": Kind.RETRIEVER, "data": Kind.SPAN}
 NAMES = {"tool": ("toolName", "name"), "vector_db": ("databaseName", "name"), "data": ("name",)}
 SAYS_WHICH = ("_type", "toolName")  # in a step's JSON: it has a place of its own
@@ -67,7 +68,6 @@ class Ingest(Receiver):
     def __init__(self, config: Config, pipeline: Pipeline, sinks: Any, recorder: Recorder) -> None:
         super().__init__(config, pipeline, sinks)
         self._recorder = recorder
-        self.logged = 0
 
     def custom_log(self, body: bytes, content_encoding: str, headers: Headers, *, typed: bool = False) -> Answer:
         """Store one call or step. Blocking: call it from a thread.
@@ -86,16 +86,19 @@ class Ingest(Receiver):
                 record = self._told(recalled, kind, found, content)
                 refused = max((write(sink, [record], patient=False) for sink in self._sinks()), default=0)
         except Invalid as invalid:
+            self.rejected[INVALID] += 1
             return answered(400, False, [problem._asdict() for problem in invalid.problems])
         except Refused as refusal:
+            self.rejected[INVALID] += 1
             return answered(refusal.status, False, [{"field": "body", "message": refusal.message}])
         except LLMObsError:
             wait = {"retry-after": str(RETRY_SECONDS)}
             said = [{"field": "body", "message": "the store cannot be written now; send it again"}]
             return answered(503, False, said, wait)
         if refused:
+            self.rejected[NOT_STORED] += refused
             return answered(400, False, [{"field": "body", "message": "the store refused it"}])
-        self.logged += 1
+        self.stored += 1
         id = recalled.said.request_id or record.id
         named = {"helicone-id": id} if id.isascii() and id.isprintable() else {}
         return answered(200, True, [], named, id=record.id, traceId=record.trace_id)

@@ -306,6 +306,9 @@ class LLMObs:
             batch_ns=self.writer.batch_ns,
             caller_ns=self.recorder.caller_ns(),
             queue_age_ns=max(0, time.monotonic_ns() - oldest) if oldest is not None else 0,
+        )._replace(
+            **(self._receiver.counters() if self._receiver is not None else {}),
+            **(self._exporter.counters() if self._exporter is not None else {}),
         )
 
     def metrics(self, meter_provider: Any = None) -> None:

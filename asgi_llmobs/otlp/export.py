@@ -239,6 +239,11 @@ class Exporter:
         with self._lock:
             return Exported(self._sent, len(self._waiting) + self._sending, dict(self._dropped), self._error)
 
+    def counters(self) -> dict[str, Any]:
+        """What went out, and what did not, by reason."""
+        sent, _, dropped, _ = self.stats()
+        return {"exported": sent, "unexported": dropped}
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all that waits has gone out, *timeout* seconds at most; whether it has."""
         deadline = time.monotonic() + timeout

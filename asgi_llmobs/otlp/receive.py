@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -29,6 +29,7 @@ RETRY_SECONDS = 5
 NO_IDS = "spans without a trace id of 16 bytes and a span id of 8"
 REUSED = "spans with the id of another span in another trace"
 UNREAD = "spans that could not be read"
+WHOLE = "requests that were refused as a whole"
 NOT_STORED = "spans that the store refused"
 CODES = {400: 3, 413: 8, 415: 3, 503: 14}  # of gRPC, for a status in words
 
@@ -62,6 +63,10 @@ class Receiver:
         self.stored = 0
         self.rejected: Counter[str] = Counter()
 
+    def counters(self) -> dict[str, Any]:
+        """What was taken in, and what was not, by reason."""
+        return {"ingested": self.stored, "refused": dict(self.rejected)}
+
     def traces(self, body: bytes, content_type: str, content_encoding: str) -> Answer:
         """Store what is in an ``ExportTraceServiceRequest``. Blocking: call it from a thread.
 
@@ -76,6 +81,7 @@ class Receiver:
             with suppress():  # what the sinks call is not recorded
                 rejected = self._store(told)
         except Refused as refusal:
+            self.rejected[WHOLE] += 1
             return failed(refusal.status, refusal.message, media_type)
         except LLMObsError:
             return failed(503, "the store cannot be written now; send it again", media_type, str(RETRY_SECONDS))

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from backports import zstd
+from opentelemetry.sdk.trace import TracerProvider
 
+from asgi_llmobs import LLMObs
 from asgi_llmobs.config import Config
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.filters import Filter
@@ -24,6 +26,7 @@ from asgi_llmobs.semconv import Told
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests import telling
+from tests.admin.visiting import Visitor
 from tests.otlp.sending import JSON, KINDS, PROTOBUF, in_json, partial, protobuf, reason
 
 MB = 1024 * 1024
@@ -264,3 +267,25 @@ def test_the_project_is_ours() -> None:
     receiving(kept, project="mine").traces(protobuf([span]), PROTOBUF, "")
 
     assert {record.project for record in kept.records} == {"mine"}
+
+
+def test_what_comes_in_and_goes_out_is_counted() -> None:
+    """In the counters of the engine and on the status page: how much, and what was not taken and why."""
+    obs = LLMObs("sqlite://", instrument="off", export=TracerProvider())
+    visitor = Visitor(obs.admin(auth=lambda request: "ingest"))
+    sent = {"content-type": JSON}
+    told = telling.tell("gen_ai")
+    for body in (in_json(told), in_json([replace(told[0], trace_id="0" * 32)]), b"{"):
+        visitor.ask("POST", "/v1/traces", sent, body)
+    visitor.ask("POST", "/v1/trace/custom/log", sent, b"{}")
+    obs.record_call("x", response="y", kind="tool")
+    assert obs.flush() and obs.exported is not None
+    obs._exporter.flush()
+    stats = obs.stats()
+
+    assert (stats.ingested, stats.exported, dict(stats.unexported)) == (len(told), 1, {})
+    assert sum(stats.refused.values()) == 3 and len(stats.refused) == 3
+    assert stats.captured == stats.stored == 1
+    page = Visitor(obs.admin(auth=lambda request: "owner")).get("/status").text
+    assert "taken in from other processes" in page and "requests that were refused as a whole" in page
+    obs.close()
