@@ -12,7 +12,7 @@ from asgi_llmobs.store.tables import AttemptRow, SpanRow
 from asgi_llmobs.store.trees import Fact, Node, Totals, arrange, roll_up, totals
 from asgi_llmobs.store.values import name
 
-__all__ = ["MAX_NODES", "Outline", "read_outline"]
+__all__ = ["MAX_NODES", "Outline", "read_outline", "read_rows"]
 
 MAX_NODES = 20_000
 
@@ -94,10 +94,10 @@ class Outline:
 
 def read_outline(connection: Connection, project: str, trace_id: str) -> Outline | None:
     """The trace; ``None`` where the project has none. Of a huge one the first 20,000 spans."""
-    rows = read_rows(connection, project, trace_id)
+    rows = read_rows(connection, project, trace_id, NARROW)
     truncated = len(rows) > MAX_NODES
     if truncated:
-        rows = read_rows(connection, project, trace_id, " ORDER BY start_ns, key")[:MAX_NODES]
+        rows = read_rows(connection, project, trace_id, NARROW, " ORDER BY start_ns, key")[:MAX_NODES]
     if not rows:
         return None
     facts = [tuple.__new__(Named, row) for row in rows]
@@ -106,11 +106,13 @@ def read_outline(connection: Connection, project: str, trace_id: str) -> Outline
     return Outline(facts, read_waits(connection, again), truncated=truncated)
 
 
-def read_rows(connection: Connection, project: str, trace_id: str, order: str = "") -> list[tuple[Any, ...]]:
-    """The spans as plain tuples, one more than are shown: as many Row objects would cost twice that."""
+def read_rows(
+    connection: Connection, project: str, trace_id: str, columns: Sequence[str], order: str = ""
+) -> list[tuple[Any, ...]]:
+    """These columns of the spans as plain tuples, one more than are shown: Row objects would cost twice as much."""
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     statement = (
-        f"SELECT {', '.join(NARROW)} FROM llmobs_spans WHERE project = {mark} AND trace_id = {mark}"  # noqa: S608
+        f"SELECT {', '.join(columns)} FROM llmobs_spans WHERE project = {mark} AND trace_id = {mark}"  # noqa: S608
         f"{order} LIMIT {MAX_NODES + 1}"
     )
     result = connection.exec_driver_sql(statement, (name(project), name(trace_id.lower())))

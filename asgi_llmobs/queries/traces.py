@@ -19,7 +19,17 @@ from asgi_llmobs.store.tables import TraceRow as StoredTrace
 from asgi_llmobs.store.trees import Node
 from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["Choose", "TraceNode", "TraceRow", "TraceTree", "get_trace", "list_traces", "trace_id_of", "trace_row"]
+__all__ = [
+    "Choose",
+    "TraceNode",
+    "TraceRow",
+    "TraceTree",
+    "get_trace",
+    "list_traces",
+    "trace_id_of",
+    "trace_row",
+    "tree_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,15 +215,23 @@ def get_trace(db: Database, trace_id: str, *, project: str, choose: Choose | Non
             return None
         chosen = outline.nodes if choose is None else choose(outline)
         rows = rows_of(connection, chosen)
+    nodes = [node_of(node, rows.get(node.fact.key) if node.fact else None, outline) for node in chosen]
+    tree = tree_of(outline, trace_id, nodes)
+    outline.dissolve()
+    return tree
+
+
+def tree_of(outline: Outline, trace_id: str, nodes: Sequence[TraceNode] = ()) -> TraceTree:
+    """What the trace in *outline* adds up to, with *nodes*."""
     found = outline.totals
-    tree = TraceTree(
+    return TraceTree(
         trace_id=trace_id.lower(),
         name=outline.title(),
         session_id=outline.said("session_id"),
         session_name=outline.said("session_name"),
         user_id=outline.said("user_id"),
         start_ns=found.start_ns,
-        nodes=[node_of(node, rows.get(node.fact.key) if node.fact else None, outline) for node in chosen],
+        nodes=nodes,
         total_cost_usd=dollars(found.cost),
         unpriced_count=found.unpriced,
         duration_ns=found.duration_ns,
@@ -230,8 +248,6 @@ def get_trace(db: Database, trace_id: str, *, project: str, choose: Choose | Non
         retry_wait_ns=outline.retry_wait_ns,
         truncated=outline.truncated,
     )
-    outline.dissolve()
-    return tree
 
 
 def trace_id_of(db: Database, start: str, *, project: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from asgi_llmobs.admin.page import Route
 from asgi_llmobs.admin.pages import (
+    comparison,
     help,
     jump,
     overview,
@@ -22,6 +23,7 @@ ROUTES: tuple[Route, ...] = (
     *requests.ROUTES,
     *request.ROUTES,
     *replay.ROUTES,
+    *comparison.ROUTES,
     *traces.ROUTES,
     *sessions.ROUTES,
     *scores.ROUTES,
