@@ -13,6 +13,7 @@ from asgi_llmobs.records import Body
 
 __all__ = [
     "FILTERS",
+    "age",
     "duration",
     "exact_duration",
     "exact_money",
@@ -100,6 +101,15 @@ def duration(ns: int | None) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02} m"
     return f"{whole // 86_400} d {whole % 86_400 // 3600:02} h"
+
+
+def age(ns: int) -> str:
+    """How long ago something was, in one number and a unit."""
+    seconds = max(0, ns) // 1_000_000_000
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def exact_duration(ns: int | None) -> str:
@@ -215,6 +225,7 @@ def from_reference(segment: str) -> str:
 
 
 FILTERS = {
+    "age": age,
     "body_text": body_text,
     "bounded": bounded,
     "compact": compact,

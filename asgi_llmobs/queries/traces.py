@@ -1,12 +1,12 @@
 """The traces: the list, and one as a tree with its five metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, literal, select, union_all
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.outline import Outline, read_outline
@@ -55,6 +55,8 @@ class TraceRow:
     unpriced_count: int  # requests without a price
     input_tokens: int | None
     output_tokens: int | None
+    error_type: str | None = None  # of its first span that failed; known in the list only
+    error_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,27 @@ def list_traces(db: Database, flt: Filter, *, cursor: str | None = None, limit: 
         StoreError: The database cannot be read.
     """
     with db.read() as connection:
-        return traces_page(connection, flt, SUMMARY, cursor=cursor, limit=limit).listing(trace_row)
+        found = traces_page(connection, flt, SUMMARY, cursor=cursor, limit=limit).listing(trace_row)
+        return replace(found, rows=with_errors(connection, flt.project, found.rows))
+
+
+def with_errors(connection: Connection, project: str, rows: Sequence[TraceRow]) -> list[TraceRow]:
+    """The lines, and on each that has failures what the first of them is called."""
+    first = [
+        select(spans.c.trace_id, spans.c.error_type, spans.c.error_message)
+        .where(
+            spans.c.project == name(project), spans.c.trace_id == row.trace_id,
+            spans.c.outcome == literal("error", literal_execute=True),
+        )
+        .limit(1).subquery()
+        for row in rows
+        if row.error_count
+    ]  # fmt: skip
+    found: dict[str, dict[str, Any]] = {}
+    for chunk in in_chunks(first, 100):
+        for told in connection.execute(union_all(*(select(each) for each in chunk))):
+            found[told.trace_id] = {"error_type": told.error_type, "error_message": told.error_message}
+    return [replace(row, **found.get(row.trace_id, {})) for row in rows]
 
 
 def trace_row(row: Row[Any]) -> TraceRow:

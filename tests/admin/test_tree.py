@@ -131,5 +131,5 @@ def test_landmarks(forest: Visitor) -> None:
 
     assert twin["landmarks"]["failed"] == f"c{60:015x}" and twin["landmarks"]["dearest"] == f"c{2:015x}"
     assert twin["landmarks"]["slowest"] == "f" * 16
-    keys = {attrs["data-key"]: attrs["href"] for _, attrs in page.tags if "data-key" in attrs}
+    keys = {attrs["data-key"]: attrs["href"] for tag, attrs in page.tags if tag == "a" and "data-key" in attrs}
     assert set(keys) == {"b", "$", "x", "1", "2", "3", "4"} and f"node=c{60:015x}" in keys["x"]

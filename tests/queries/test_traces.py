@@ -194,3 +194,13 @@ def test_unpriced_is_no_cost(database: Database) -> None:
 def test_no_such_trace(database: Database) -> None:
     """A trace that is not there is none."""
     assert get_trace(database, "0" * 32, project="default") is None
+
+
+def test_errors_in_the_list(database: Database) -> None:
+    """A trace with failures is listed with what one of them is called, the others with nothing."""
+    bad = span(trace_id="a" * 32, outcome="error", error_type="TimeoutError", error_message="too slow")
+    Sink(database).write([bad, span(trace_id="a" * 32, parent_id=bad.id), span(trace_id="b" * 32)])
+    rows = {row.trace_id: row for row in list_traces(database, Filter()).rows}
+
+    assert (rows["a" * 32].error_type, rows["a" * 32].error_message) == ("TimeoutError", "too slow")
+    assert (rows["b" * 32].error_type, rows["b" * 32].error_message) == (None, None)

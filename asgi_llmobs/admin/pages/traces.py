@@ -1,6 +1,8 @@
 """The traces: the list, and one in four projections of one selection: tree, timeline, messages, log."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from asgi_llmobs.admin.axis import Axis
@@ -25,7 +27,10 @@ def load_list(view: View) -> dict[str, Any]:
     """A page of the list."""
     flt = filter_of(view)
     listing = list_traces(view.database, flt, cursor=view.get("cursor") or None, limit=limit_of(view))
-    return list_context(view, flt, listing)
+    if not view.content:
+        listing = replace(listing, rows=[bare_row(row) for row in listing.rows])
+    longest = max([row.duration_ns or 0 for row in listing.rows], default=0)
+    return {**list_context(view, flt, listing), "longest_ns": longest, "now_ns": time.time_ns()}
 
 
 def load_one(view: View) -> dict[str, Any]:
