@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.records import Cost, CostLine, Reading, Usage
 
-__all__ = ["Pricer"]
+__all__ = ["Known", "Pricer", "catalogued"]
 
 MILLION = Decimal(1_000_000)
 CACHE_SIZE = 4_096
@@ -268,6 +268,30 @@ def library_rates(place: str, model: str, moment: datetime, tier: str) -> Rates:
         source=f"genai-prices {version('genai-prices')}",
         price_date=started(found.prices, moment),
     )
+
+
+class Known(NamedTuple):
+    """What the price library says of a model."""
+
+    name: str | None
+    deprecated: bool
+    context_window: int | None  # tokens
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def catalogued(provider: str, model: str) -> Known | None:
+    """What the price library knows of *model* at *provider*; ``None`` where it does not know it."""
+    from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
+
+    snapshot = get_snapshot()
+    place = find_provider_by_id(snapshot.providers, PROVIDERS.get(provider, provider)) if provider else None
+    if place is None:
+        return None
+    for name in candidates(model, place.id):
+        found = place.find_model(name, all_providers=snapshot.providers)
+        if found is not None:
+            return Known(found.name, bool(found.deprecated), found.context_window)
+    return None
 
 
 def shown(place: str) -> str:

@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from asgi_llmobs.admin.assets import asset_names, templates_directory
+from asgi_llmobs.admin.board import group_items, in_range, stamp, step_rows
+from asgi_llmobs.admin.charts import drawn, exact_figure, figure, spark
 from asgi_llmobs.admin.formats import FILTERS
 from asgi_llmobs.admin.markdown import render_markdown
 from asgi_llmobs.pace import give_way
@@ -47,9 +49,10 @@ def environment() -> Environment:
     )
     made.filters.update(FILTERS)
     made.filters.update({name: giving_way(FILTERS[name]) for name in EVERYWHERE})
-    made.filters["querystring"] = querystring
+    made.filters.update(querystring=querystring, figure=figure, exact_figure=exact_figure, stamp=stamp)
     made.filters["markdown"] = render_markdown
-    made.globals["files"] = asset_names()
+    made.filters.update(group_items=group_items, in_range=in_range, step_rows=step_rows)
+    made.globals.update(files=asset_names(), drawn=drawn, spark=spark)
     return made
 
 

@@ -4,10 +4,10 @@ Read from the rollups wherever these tell what is asked for. What is unknown is 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true
 
@@ -21,7 +21,18 @@ from asgi_llmobs.store.sketches import percentiles, unpacked
 from asgi_llmobs.store.tables import RollupRow, SeriesRow, SpanRow
 from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["Cell", "DIMENSIONS", "Totals", "overview", "totals"]
+__all__ = [
+    "Cell",
+    "DIMENSIONS",
+    "Found",
+    "SHARES",
+    "Totals",
+    "cell_of",
+    "found_in",
+    "merged",
+    "overview",
+    "totals",
+]
 
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 rollups: Any = RollupRow.__table__  # type: ignore[attr-defined]
@@ -31,20 +42,7 @@ DIMENSIONS = ("provider", "model", "operation", "outcome", "status", "route")
 SHARES = (0.5, 0.9, 0.95, 0.99)
 SUMMED = tuple(column.name for column in rollups.columns)[4:-2]
 LAST_HOUR = 2**63 // HOUR_NS
-# what of a filter the rollups cannot tell
-OTHERS = (
-    "kind",
-    "user",
-    "session",
-    "trace",
-    "properties",
-    "text",
-    "where",
-    "min_cost",
-    "max_cost",
-    "min_latency",
-    "max_latency",
-)
+GONE = ("cancelled", "abandoned")  # nobody waited for the answer any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +82,14 @@ class Cell:
     image_input: int
     image_output: int
     estimated_count: int
+    truncated_count: int  # answers that a limit of tokens cut off
+    tool_count: int  # answers that call tools
+    succeeded: int  # outcome ok
+    gone: int  # cancelled or abandoned
+    gone_cost_usd: Decimal | None
+    running: int
+    answered_tokens: int  # output tokens of those with outcome ok, and the time that these took
+    answered_ns: int
     mean_ns: int | None
     latency: Sequence[int | None]
     first_token: Sequence[int | None]
@@ -113,25 +119,28 @@ def overview(
         FilterError: The filter has a field that rollups cannot tell, or *by* names none of the dimensions.
         StoreError: The database cannot be read.
     """
-    for field in OTHERS:
-        if getattr(flt, field):
-            raise FilterError(
-                field, "hourly sums do not tell it apart; narrow down by model, provider, status or route"
-            )
+    for field in flt.beyond_rollups:
+        raise FilterError(field, "hourly sums do not tell it apart; narrow down by model, provider, status or route")
     unknown = [one for one in by if one not in DIMENSIONS]
     if unknown:
         raise FilterError("by", f"{unknown[0]!r} is none of {', '.join(DIMENSIONS)}")
     with db.read() as connection:
-        where = and_(series_of(flt), any_of(series.c.model, flt.model, wildcards=True) if flt.model else true())
-        found, parts = [], stretches(flt, bucket)
-        for hours, low, high in parts:
-            found += cells(
-                connection, name(flt.project) or "", where, hours, low, high, bucket, by, sketches if shares else ()
-            )
-        if bucket == "range":
-            begin = parts[0][0] * parts[0][1] * HOUR_NS
-            found = [(begin, *one[1:]) for one in found]
-    return [cell_of(start, key, sums, sketches, shares) for start, key, sums, sketches in merged(found)]
+        found = found_in(connection, flt, bucket, by, sketches if shares else ())
+    return [cell_of(one, shares) for one in merged(found)]
+
+
+def found_in(
+    connection: Connection, flt: Filter, bucket: str, by: Sequence[str], sketches: Sequence[str]
+) -> list["Found"]:
+    """What the rollups say of each time and group, in parts that :func:`merged` puts together."""
+    where = and_(series_of(flt), any_of(series.c.model, flt.model, wildcards=True) if flt.model else true())
+    found, parts = [], stretches(flt, bucket)
+    for hours, low, high in parts:
+        found += cells(connection, name(flt.project) or "", where, hours, low, high, bucket, by, sketches)
+    if bucket == "range":
+        begin = parts[0][0] * parts[0][1] * HOUR_NS
+        found = [one._replace(start_ns=begin) for one in found]
+    return found
 
 
 def series_of(flt: Filter) -> ColumnElement[bool]:
@@ -140,7 +149,7 @@ def series_of(flt: Filter) -> ColumnElement[bool]:
     conditions: list[ColumnElement[bool]] = [true()]
     for field in ("provider", "operation", "route"):
         if getattr(flt, field):
-            conditions.append(any_of(columns[field], getattr(flt, field)))
+            conditions.append(any_of(columns[field], getattr(flt, field), wildcards=field == "route"))
     if flt.status:
         conditions.append(or_(*(status_is(value) for value in flt.status)))
     return and_(*conditions)
@@ -156,7 +165,29 @@ def status_is(value: str) -> ColumnElement[bool]:
 
 
 Stretch = tuple[int, int, int]  # hours of a row, and the first and the last but one row
-Found = tuple[int, tuple[Any, ...], tuple[int, ...], tuple[int, int]]
+
+
+class Found(NamedTuple):
+    """What one group adds up to in one stretch of time: the columns of ``SUMMED``, then ``EXTRA``, then sketches."""
+
+    start_ns: int
+    key: tuple[Any, ...]
+    sums: tuple[int, ...]
+    latency: int
+    first_token: int
+
+
+# what of the columns counts by outcome
+EXTRA: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "errors": ("requests", ("error",)),
+    "succeeded": ("requests", ("ok",)),
+    "gone": ("requests", GONE),
+    "gone_cost": ("cost", GONE),
+    "gone_priced": ("priced", GONE),
+    "running": ("requests", ("running",)),
+    "answered_tokens": ("output_tokens", ("ok",)),
+    "answered_ns": ("duration_ns", ("ok",)),
+}
 
 
 def stretches(flt: Filter, bucket: str) -> list[Stretch]:
@@ -188,8 +219,9 @@ def cells(
     chosen = and_(columns.project == project, columns.hours == hours, columns.start >= low, columns.start < high, where)
     start = columns.start if bucket != "range" else None
     groups = [*([start] if start is not None else []), *(series.c[one] for one in by)]
-    failed = case((series.c.outcome == "error", columns.requests), else_=0)
-    sums = [func.sum(columns[one]) for one in SUMMED] + [func.sum(failed)]
+    sums = [func.sum(columns[one]) for one in SUMMED]
+    for column, outcomes in EXTRA.values():
+        sums.append(func.sum(case((series.c.outcome.in_(outcomes), columns[column]), else_=0)))
     summed = connection.execute(select(*groups, *sums).select_from(rows).where(chosen).group_by(*groups)).all()
     width = len(groups)
     read = sketches_of(connection, project, where, (hours, low, high), bucket, by, sketches)
@@ -199,7 +231,7 @@ def cells(
             place = tuple(row[:width])
             began, key = (place[0] * hours * HOUR_NS, place[1:]) if start is not None else (0, place)
             numbers = tuple(int(value) for value in row[width:])
-            found.append((began, key, numbers, (read["latency"][place], read["first_token"][place])))
+            found.append(Found(began, key, numbers, read["latency"][place], read["first_token"][place]))
     return found
 
 
@@ -225,26 +257,25 @@ def sketches_of(
     return found
 
 
-def merged(found: Sequence[Found]) -> list[Found]:
-    """One of each group and time, oldest first; a group that was read in parts begins with the first of them."""
+def merged(found: Iterable[Found]) -> list[Found]:
+    """One of each group and time, oldest first."""
     whole: dict[tuple[Any, ...], Found] = {}
-    for start, key, sums, sketches in found:
-        place = (start, key)
+    for one in found:
+        place = (one.start_ns, one.key)
         before = whole.get(place)
         if before is not None:
-            sums = tuple(map(sum, zip(before[2], sums, strict=True)))
-            sketches = before[3][0] + sketches[0], before[3][1] + sketches[1]
-        whole[place] = (start, key, sums, sketches)
-    return sorted(whole.values(), key=lambda one: (one[0], tuple(map(str, one[1]))))
+            sums = tuple(map(sum, zip(before.sums, one.sums, strict=True)))
+            one = Found(*place, sums, before.latency + one.latency, before.first_token + one.first_token)
+        whole[place] = one
+    return sorted(whole.values(), key=lambda one: (one.start_ns, tuple(map(str, one.key))))
 
 
-def cell_of(
-    start: int, key: tuple[Any, ...], sums: tuple[int, ...], sketches: tuple[int, int], shares: Sequence[float]
-) -> Cell:
-    value = dict(zip((*SUMMED, "errors"), sums, strict=True))
+def cell_of(found: Found, shares: Sequence[float]) -> Cell:
+    """The figures behind sums and sketches."""
+    value = dict(zip((*SUMMED, *EXTRA), found.sums, strict=True))
     return Cell(
-        start_ns=start,
-        key=key,
+        start_ns=found.start_ns,
+        key=found.key,
         requests=value["requests"],
         errors=value["errors"],
         total_cost_usd=dollars(value["cost"] if value["priced"] else None),
@@ -259,9 +290,17 @@ def cell_of(
         image_input=value["image_input"],
         image_output=value["image_output"],
         estimated_count=value["estimated"],
+        truncated_count=value["truncated"],
+        tool_count=value["calls_tools"],
+        succeeded=value["succeeded"],
+        gone=value["gone"],
+        gone_cost_usd=dollars(value["gone_cost"] if value["gone_priced"] else None),
+        running=value["running"],
+        answered_tokens=value["answered_tokens"],
+        answered_ns=value["answered_ns"],
         mean_ns=value["duration_ns"] // value["timed"] if value["timed"] else None,
-        latency=percentiles(sketches[0], shares),
-        first_token=percentiles(sketches[1], shares),
+        latency=percentiles(found.latency, shares),
+        first_token=percentiles(found.first_token, shares),
     )
 
 
@@ -275,7 +314,7 @@ def totals(db: Database, flt: Filter) -> Totals:
     low = 0 if since is None else -(-since // HOUR_NS)
     high = LAST_HOUR + 1 if until is None else until // HOUR_NS
     with db.read() as connection:
-        if flt.model or any(getattr(flt, field) for field in OTHERS) or low >= high:
+        if flt.model or flt.beyond_rollups or low >= high:
             return totals_of([counted(connection, flt)])
         parts = [rolled(connection, flt, stretch) for stretch in whole_days(low, high)]
         if since is not None and since < low * HOUR_NS:  # the rest of the first hour

@@ -1,20 +1,23 @@
 """The users: who was seen, when, and what their requests add up to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true
 
+from asgi_llmobs.queries.select import REQUESTS
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.tables import UserDayRow
+from asgi_llmobs.store.tables import SpanRow, UserDayRow
 from asgi_llmobs.store.tables import UserRow as StoredUser
 from asgi_llmobs.store.users import DAY_NS
 from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["UserRow", "get_user", "list_users", "top_users"]
+__all__ = ["Ranked", "SORTS", "UserRow", "get_user", "list_users", "ranked_users", "top_users"]
 
 users: Any = StoredUser.__table__  # type: ignore[attr-defined]
+spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 days: Any = UserDayRow.__table__  # type: ignore[attr-defined]
 
 
@@ -31,6 +34,16 @@ class UserRow:
     unpriced_count: int
     input_tokens: int | None
     output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A user in a range of time: sums, on how many of its days they were active, how many requests each day had."""
+
+    user: UserRow  # first and last start are of all times
+    active_days: int
+    days: Sequence[int]
+    latency: Sequence[int | None]  # p50 and p95 of the newest requests of the range, in nanoseconds
 
 
 def list_users(db: Database, project: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[UserRow]:
@@ -99,6 +112,76 @@ def top_users(
     with db.read() as connection:
         rows = connection.execute(query.group_by(columns.user_id).order_by(most.desc(), columns.user_id).limit(limit))
         return [user_row(row, None, None) for row in rows]
+
+
+SORTS = (
+    "cost", "requests", "errors", "input_tokens", "output_tokens", "average", "active_days", "first", "last",
+)  # fmt: skip
+NEWEST = 100  # requests of a user, of which the latency is told
+MOST_DAYS = 64
+
+
+def ranked_users(
+    db: Database, project: str, *, start_ns: int, end_ns: int, by: str = "cost", offset: int = 0, limit: int = 50
+) -> tuple[list[Ranked], int]:
+    """The users of a range of time, widened to whole days (UTC), and how many there are.
+
+    Args:
+        db: The store.
+        project: Its name.
+        start_ns: Inclusive, nanoseconds since 1970.
+        end_ns: Exclusive.
+        by: What they are sorted by, one of ``SORTS``, the most or the newest first.
+        offset: Users before the first that is returned.
+        limit: Rows at most.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    columns, low, high = days.c, start_ns // DAY_NS, -(-end_ns // DAY_NS)
+    inside = and_(columns.project == name(project), columns.day >= low, columns.day < high)
+    sums = [func.sum(column).label(column.name) for column in days.columns if column.name not in NAMES]
+    groups = select(columns.user_id, func.count().label("active_days"), *sums).where(inside)
+    group = groups.group_by(columns.user_id).subquery()
+    known = and_(users.c.project == name(project), users.c.user_id == group.c.user_id)
+    order = {
+        "average": case((group.c.priced > 0, group.c.cost * 1.0 / group.c.priced), else_=-1),
+        "first": users.c.first_ns,
+        "last": users.c.last_ns,
+    }.get(by)
+    query = select(group, users.c.first_ns, users.c.last_ns).select_from(group.join(users, known))
+    query = query.order_by((group.c[by] if order is None else order).desc(), group.c.user_id).offset(offset)
+    with db.read() as connection:
+        rows = connection.execute(query.limit(limit)).all()
+        count = connection.execute(select(func.count()).select_from(group)).scalar() or 0
+        ids = [row.user_id for row in rows]
+        first = max(low, high - MOST_DAYS)
+        active: dict[str, list[int]] = {id: [0] * (high - first) for id in ids}
+        own = select(columns.user_id, columns.day, columns.requests)
+        for user, day, requests in connection.execute(
+            own.where(inside, columns.user_id.in_(ids), columns.day >= first)
+        ):
+            active[user][day - first] = int(requests)
+        found = [
+            Ranked(
+                user=user_row(row, row.first_ns, row.last_ns),
+                active_days=int(row.active_days),
+                days=active[row.user_id],
+                latency=latency_of(connection, project, row.user_id, low * DAY_NS, high * DAY_NS),
+            )
+            for row in rows
+        ]
+    return found, count
+
+
+def latency_of(connection: Connection, project: str, user: str, low: int, high: int) -> list[int | None]:
+    """p50 and p95 of the newest requests of one user."""
+    columns = spans.c
+    base = and_(columns.project == name(project), columns.user_id == user, REQUESTS.base, columns.user_id.is_not(None))
+    query = select(columns.duration_ns, columns.outcome).where(base, columns.start_ns >= low, columns.start_ns < high)
+    newest = connection.execute(query.order_by(columns.start_ns.desc(), columns.key.desc()).limit(NEWEST)).all()
+    values = sorted(row.duration_ns for row in newest if row.duration_ns is not None and row.outcome != "running")
+    return [values[-(-percent * len(values) // 100) - 1] if values else None for percent in (50, 95)]
 
 
 NAMES = ("project", "day", "user_id")

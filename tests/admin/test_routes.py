@@ -309,7 +309,7 @@ class TestProjects:
                     assert visitor.get(f"{path}.json?{query}").json["count"] == 0, (path, query)
                 for extra in ("project=theirs", "project=*"):
                     assert visitor.get(f"{path}?{extra}").status == 422
-            assert visitor.get("/index.json").json["periods"][-1]["totals"]["requests"] == 1
+            assert visitor.get("/index.json").json["total"]["requests"] == 1
             assert visitor.get("/status.json").json["store"]["requests"] == 1
         finally:
             database.dispose()

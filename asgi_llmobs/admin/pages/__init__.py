@@ -3,9 +3,12 @@
 from asgi_llmobs.admin.page import Route
 from asgi_llmobs.admin.pages import (
     comparison,
+    endpoints,
     help,
     jump,
+    models,
     overview,
+    properties,
     replay,
     request,
     requests,
@@ -14,6 +17,7 @@ from asgi_llmobs.admin.pages import (
     settings,
     status,
     traces,
+    users,
 )
 
 __all__ = ["ROUTES"]
@@ -26,6 +30,10 @@ ROUTES: tuple[Route, ...] = (
     *comparison.ROUTES,
     *traces.ROUTES,
     *sessions.ROUTES,
+    *users.ROUTES,
+    *properties.ROUTES,
+    *models.ROUTES,
+    *endpoints.ROUTES,
     *scores.ROUTES,
     *status.ROUTES,
     *settings.ROUTES,

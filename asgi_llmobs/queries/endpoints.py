@@ -1,0 +1,170 @@
+"""The endpoints of the app: what a request to each costs, and how much of its time models were waited for.
+
+Counted over incoming requests, not LLM calls: those that set off at least one, which are the roots of traces. Every
+figure is exact over the requests that were looked at, which are the newest ones where a range has very many.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import and_, select, true
+
+from asgi_llmobs.errors import FilterError
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.figures import Window, window_of
+from asgi_llmobs.queries.terms import any_of
+from asgi_llmobs.records import Kind
+from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.tables import TraceRow
+from asgi_llmobs.store.values import dollars, name
+
+__all__ = ["Endpoint", "Endpoints", "MOST_TRACES", "endpoints"]
+
+traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
+
+MOST_TRACES = 20_000
+INCOMING = (str(Kind.HTTP), str(Kind.WEBSOCKET))
+KNOWN = ("route", "user", "session")
+GONE = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What the incoming requests of one route, or of one step of time, add up to. Times in nanoseconds."""
+
+    route: str  # its template; empty where none matched
+    start_ns: int
+    requests: int
+    succeeded: int
+    failed: int
+    gone: int  # the client went away before the answer was complete
+    running: int
+    calls: int  # LLM requests
+    failed_calls: int
+    total_cost_usd: Decimal | None
+    unpriced_count: int  # LLM requests without a price
+    gone_cost_usd: Decimal | None  # of the requests whose client went away
+    failed_cost_usd: Decimal | None  # of those that failed
+    cost_per_success_usd: Decimal | None  # all that was spent, for each request that ended well
+    input_tokens: int | None
+    output_tokens: int | None
+    latency: Sequence[int | None]  # p50, p95, p99 of the answer, not of work that goes on after it
+    own_ns: int  # the time of all answers
+    waited_ns: int  # how much of that at least one model was waited for
+    wait_share: float | None
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """All routes, those that cost most first; the steps of the window; and everything together."""
+
+    window: Window
+    total: Endpoint
+    routes: Sequence[Endpoint]
+    steps: Sequence[Endpoint]
+    partial_since_ns: int | None  # older requests of the window were not looked at
+
+
+def endpoints(db: Database, flt: Filter, *, since_ns: int, until_ns: int) -> Endpoints:
+    """The endpoints in a range of time, which is widened to whole steps.
+
+    Args:
+        db: The store.
+        flt: Project, routes, users and sessions count; its times do not.
+        since_ns: Inclusive, nanoseconds since 1970.
+        until_ns: Exclusive.
+
+    Raises:
+        FilterError: The filter has a condition that incoming requests do not meet or fail.
+        StoreError: The database cannot be read.
+    """
+    for key in flt.keys:
+        if key not in KNOWN or flt.where is not None:
+            raise FilterError(key, "endpoints are narrowed down by time, route, user and session")
+    window = window_of(since_ns, until_ns)
+    rows, edge = traces_of(db, flt, window)
+    by_route: dict[str, list[Any]] = defaultdict(list)
+    by_step: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_route[row.route or ""].append(row)
+        by_step[row.start_ns // window.step_ns * window.step_ns].append(row)
+    routes = [endpoint(own, route, window.since_ns) for route, own in by_route.items()]
+    routes.sort(key=lambda one: (-(one.total_cost_usd or 0), -one.requests, one.route))
+    return Endpoints(
+        window=window,
+        total=endpoint(rows, "", window.since_ns),
+        routes=routes,
+        steps=[endpoint(by_step.get(start, ()), "", start) for start in window.starts()],
+        partial_since_ns=edge,
+    )
+
+
+def traces_of(db: Database, flt: Filter, window: Window) -> tuple[Sequence[Any], int | None]:
+    columns = traces.c
+    where = and_(
+        columns.project == name(flt.project), columns.start_ns >= window.since_ns, columns.start_ns < window.until_ns
+    )
+    order = columns.start_ns.desc()
+    meant = and_(
+        columns.kind.in_(INCOMING),
+        any_of(columns.route, flt.route, wildcards=True) if flt.route else true(),
+        any_of(columns.user_id, flt.user) if flt.user else true(),
+        any_of(columns.session_id, flt.session) if flt.session else true(),
+    )
+    query = select(
+        columns.route, columns.start_ns, columns.outcome, columns.own_ns, columns.waited_ns, columns.requests,
+        columns.succeeded, columns.finished, columns.cost, columns.unpriced, columns.input_tokens,
+        columns.output_tokens,
+    )  # fmt: skip
+    with db.read() as connection:
+        last = select(columns.start_ns).where(where).order_by(order, columns.trace_id.desc()).offset(MOST_TRACES)
+        edge = connection.execute(last.limit(1)).scalar()
+        newer = columns.start_ns > edge if edge is not None else true()
+        rows = connection.execute(query.where(where, meant, newer).order_by(order)).all()
+    return rows, None if edge is None else edge + 1
+
+
+def endpoint(rows: Sequence[Any], route: str, start_ns: int) -> Endpoint:
+    outcomes = [row.outcome for row in rows]
+    timed = [row for row in rows if row.own_ns is not None and row.waited_ns is not None]
+    own, waited = sum(row.own_ns for row in timed), sum(row.waited_ns for row in timed)
+    cost = added(row.cost for row in rows)
+    succeeded = outcomes.count("ok")
+    whole = dollars(cost)
+    return Endpoint(
+        route=route,
+        start_ns=start_ns,
+        requests=len(rows),
+        succeeded=succeeded,
+        failed=outcomes.count("error"),
+        gone=outcomes.count(GONE),
+        running=outcomes.count("running"),
+        calls=sum(row.requests for row in rows),
+        failed_calls=sum(row.finished - row.succeeded for row in rows),
+        total_cost_usd=whole,
+        unpriced_count=sum(row.unpriced for row in rows),
+        gone_cost_usd=dollars(added(row.cost for row in rows if row.outcome == GONE)),
+        failed_cost_usd=dollars(added(row.cost for row in rows if row.outcome == "error")),
+        cost_per_success_usd=whole / succeeded if whole is not None and succeeded else None,
+        input_tokens=added(row.input_tokens for row in rows),
+        output_tokens=added(row.output_tokens for row in rows),
+        latency=ranks(sorted(row.own_ns for row in rows if row.own_ns is not None and row.outcome != "running")),
+        own_ns=own,
+        waited_ns=waited,
+        wait_share=waited / own if own else None,
+        last_ns=max((row.start_ns for row in rows), default=0),
+    )
+
+
+def added(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def ranks(values: Sequence[int]) -> list[int | None]:
+    """p50, p95 and p99 of sorted values: of each the smallest that so large a share stays within."""
+    return [values[-(-percent * len(values) // 100) - 1] if values else None for percent in (50, 95, 99)]

@@ -1,0 +1,303 @@
+"""What requests add up to over a range of time, in steps and by groups, with the period before it to compare with.
+
+From the rollups where these tell what is asked for, which is exact however many requests there are. Else from the rows
+themselves: of those that an index leads to, or of the newest in the range, and then it is said that it is a part.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, Select, and_, func, select, true
+
+from asgi_llmobs.errors import FilterError
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.overview import (
+    DIMENSIONS,
+    EXTRA,
+    SHARES,
+    SUMMED,
+    Cell,
+    Found,
+    cell_of,
+    found_in,
+    merged,
+)
+from asgi_llmobs.queries.select import REQUESTS, in_time, narrowed
+from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, rolled
+from asgi_llmobs.store.rows import fold_name
+from asgi_llmobs.store.sketches import summed
+from asgi_llmobs.store.sums import Counted
+from asgi_llmobs.store.tables import PropertyRow, SpanRow
+from asgi_llmobs.store.values import name
+
+__all__ = ["Figures", "GROUPS", "MOST_ROWS", "Window", "edges", "figures", "property_names", "rows_of", "window_of"]
+
+spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
+properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
+
+MOST_ROWS = 10_000  # rows that one page adds up
+GROUPS = (*DIMENSIONS, "user", "session", "error")  # and property.<Name>
+MINUTE_NS = 60_000_000_000
+DAY_NS = DAY_HOURS * HOUR_NS
+FINE = (MINUTE_NS, 2 * MINUTE_NS, 5 * MINUTE_NS, 10 * MINUTE_NS, 15 * MINUTE_NS)
+COARSE = (HOUR_NS, 3 * HOUR_NS, 6 * HOUR_NS, 12 * HOUR_NS, DAY_NS, 7 * DAY_NS, 28 * DAY_NS)
+STEPS = 64  # of a chart
+ROWS_COLUMNS = tuple(spans.c[label] for label in Counted._fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A range of time in equal steps. Its bounds lie on whole steps, counted from 1970 in UTC."""
+
+    since_ns: int
+    until_ns: int
+    step_ns: int
+
+    @property
+    def before(self) -> "Window":
+        """As long a range that ends where this one begins."""
+        length = self.until_ns - self.since_ns
+        return Window(since_ns=self.since_ns - length, until_ns=self.since_ns, step_ns=self.step_ns)
+
+    def starts(self) -> range:
+        """The beginning of each step."""
+        return range(self.since_ns, self.until_ns, self.step_ns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Sums and percentiles of a window: in all, by step, by group, and by both for the groups with most requests."""
+
+    window: Window
+    by: tuple[str, ...]
+    total: Cell
+    previous: Cell | None  # of the window before; None where it was not asked for
+    steps: Sequence[Cell]  # one for each step, also where nothing was
+    groups: Sequence[Cell] = ()
+    grouped: Sequence[Cell] = ()  # each with the start of its step and the key of its group
+    rows_only: bool = False  # added up from rows, since the rollups do not tell what was asked for
+    partial_since_ns: int | None = None  # older rows of the window were not looked at
+
+
+def window_of(since_ns: int, until_ns: int, *, fine: bool = True) -> Window:
+    """The range widened to whole steps, which are such that there are at most 64.
+
+    Args:
+        since_ns: Inclusive, nanoseconds since 1970.
+        until_ns: Exclusive.
+        fine: Whether steps may be shorter than an hour, which only rows can tell.
+    """
+    for step in (*FINE, *COARSE) if fine else COARSE:
+        since, until = since_ns // step * step, -(-until_ns // step) * step
+        if until - since <= STEPS * step:
+            return Window(since_ns=since, until_ns=max(until, since + step), step_ns=step)
+    step = -(-(until_ns - since_ns) // (STEPS * DAY_NS)) * DAY_NS
+    return Window(since_ns=since_ns // step * step, until_ns=-(-until_ns // step) * step, step_ns=step)
+
+
+def figures(
+    db: Database,
+    flt: Filter,
+    *,
+    since_ns: int,
+    until_ns: int,
+    by: Sequence[str] = (),
+    compared: bool = True,
+    top: int = 6,
+    shares: Sequence[float] = SHARES,
+) -> Figures:
+    """What the requests that *flt* means add up to from *since_ns* to *until_ns*, which are widened to whole steps.
+
+    Args:
+        db: The store.
+        flt: Which requests; its own times do not count.
+        since_ns: Inclusive, nanoseconds since 1970.
+        until_ns: Exclusive.
+        by: What groups have in common: of ``GROUPS``, or ``property.<Name>``; any number of them.
+        compared: Whether the window before is added up too.
+        top: For how many groups, those with most requests, ``grouped`` tells the steps.
+        shares: Of which percentiles, 0.0 to 1.0.
+
+    Raises:
+        FilterError: *by* names nothing that there is.
+        StoreError: The database cannot be read.
+    """
+    for one in by:
+        if one not in GROUPS and not (one.startswith("property.") and one[9:].strip()):
+            raise FilterError("by", f"{one!r} is none of {', '.join(GROUPS)} or property.<Name>")
+    told = not flt.beyond_rollups and all(one in DIMENSIONS for one in by)
+    with db.read() as connection:
+        window = window_of(since_ns, until_ns)
+        rows_only = not told or window.step_ns < HOUR_NS
+        if told and rows_only and more_than(connection, within(flt, window), MOST_ROWS):
+            window, rows_only = window_of(since_ns, until_ns, fine=False), False
+        read = from_rows if rows_only else from_rollups
+        parts = read(connection, within(flt, window), window, by, top)
+        past = read(connection, within(flt, window.before), window.before, (), 0) if compared else None
+    whole = in_all(parts.steps, window)
+    steps = {one.start_ns: cell_of(one, shares) for one in parts.steps}
+    return Figures(
+        window=window,
+        by=tuple(by),
+        total=cell_of(whole, shares),
+        previous=None
+        if past is None or past.since_ns or parts.since_ns
+        else cell_of(in_all(past.steps, window.before), shares),
+        steps=[steps.get(start) or cell_of(empty(start), shares) for start in window.starts()],
+        groups=[cell_of(one, shares) for one in parts.groups],
+        grouped=[cell_of(one, ()) for one in parts.grouped],
+        rows_only=rows_only,
+        partial_since_ns=parts.since_ns,
+    )
+
+
+class Parts(NamedTuple):
+    """Sums by step, by group with most requests first, and by both for the first of these; and since when."""
+
+    steps: list[Found]
+    groups: list[Found]
+    grouped: list[Found]
+    since_ns: int | None = None
+
+
+def in_all(steps: Iterable[Found], window: Window) -> Found:
+    whole = merged(one._replace(start_ns=window.since_ns, key=()) for one in steps)
+    return whole[0] if whole else empty(window.since_ns)
+
+
+def empty(start_ns: int) -> Found:
+    return Found(start_ns, (), (0,) * (len(SUMMED) + len(EXTRA)), 0, 0)
+
+
+def within(flt: Filter, window: Window) -> Filter:
+    return replace(flt, since_ns=window.since_ns, until_ns=window.until_ns, since="", until="")
+
+
+def from_rollups(connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int) -> Parts:
+    bucket = "day" if window.step_ns % DAY_NS == 0 else "hour"
+    step = window.step_ns
+    found = merged(
+        one._replace(start_ns=one.start_ns // step * step)
+        for one in found_in(connection, flt, bucket, by, ("latency", "first_token"))
+    )
+    if not by:
+        return Parts(found, [], [])
+    groups = ranked(merged(one._replace(start_ns=window.since_ns) for one in found))
+    largest = {one.key for one in groups[:top]}
+    return Parts(
+        merged(one._replace(key=()) for one in found), groups, [one for one in found if one.key in largest]
+    )  # fmt: skip
+
+
+def ranked(groups: Iterable[Found]) -> list[Found]:
+    return sorted(groups, key=lambda one: (-one.sums[0], tuple(map(str, one.key))))
+
+
+def base_of(connection: Connection, flt: Filter) -> Any:
+    return and_(spans.c.project == name(flt.project), REQUESTS.base, in_time(connection, spans.c.start_ns, flt))
+
+
+def more_than(connection: Connection, flt: Filter, most: int) -> bool:
+    """Whether the range has more requests than *most*, of whatever kind."""
+    base = base_of(connection, replace(Filter(project=flt.project), since_ns=flt.since_ns, until_ns=flt.until_ns))
+    query = select(spans.c.start_ns).where(base).order_by(spans.c.start_ns.desc(), spans.c.key.desc())
+    return connection.execute(query.offset(most).limit(1)).first() is not None
+
+
+def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tuple[Sequence[Any], int | None]:
+    """The requests that are meant, newest first; and since when, where older ones were not looked at."""
+    narrow, base, edge = narrowed(connection, flt), base_of(connection, flt), None
+    order = (spans.c.start_ns.desc(), spans.c.key.desc())
+    query: Select[Any] = select(*columns)
+    if not narrow.few:
+        last = select(spans.c.start_ns).where(base).order_by(*order).offset(MOST_ROWS).limit(1)
+        edge = connection.execute(last).scalar()
+        query = query.order_by(*order)
+    # those that start with the first that is left out are left out too: what is said holds from then on
+    where = and_(base, narrow.where, spans.c.start_ns > edge if edge is not None else true())
+    return connection.execute(query.where(where)).all(), None if edge is None else edge + 1
+
+
+def from_rows(connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int) -> Parts:
+    rows, since = rows_of(connection, flt, (*ROWS_COLUMNS, spans.c.properties, spans.c.error_type))
+    step, width, keys = window.step_ns, len(ROWS_COLUMNS), [key_of(one) for one in by]
+    members = [(Counted._make(row[:width]), tuple([key(row) for key in keys])) for row in rows]
+    steps = added((row, (row.start_ns // step * step, ())) for row, _ in members)
+    if not by:
+        return Parts(steps, [], [], since)
+    groups = ranked(added((row, (window.since_ns, key)) for row, key in members))
+    largest = {one.key for one in groups[:top]}
+    grouped = added((row, (row.start_ns // step * step, key)) for row, key in members if key in largest)
+    return Parts(steps, groups, grouped, since)
+
+
+def added(rows: Iterable[tuple[Counted, tuple[int, tuple[Any, ...]]]]) -> list[Found]:
+    """The sums of rows by the start and the key beside each."""
+    groups: dict[tuple[tuple[int, tuple[Any, ...]], str], list[Counted]] = defaultdict(list)
+    for row, place in rows:
+        groups[place, row.outcome].append(row)
+    return merged(found_row(*place, outcome, members) for (place, outcome), members in groups.items())
+
+
+def found_row(start: int, key: tuple[Any, ...], outcome: str, members: Sequence[Counted]) -> Found:
+    sums, latency, first = rolled(members)
+    value = dict(zip(SUMMED, sums, strict=True))
+    extra = tuple(value[column] if outcome in outcomes else 0 for column, outcomes in EXTRA.values())
+    return Found(start, key, (*sums, *extra), summed(0, latency), summed(0, first))
+
+
+def key_of(by: str) -> Callable[[Any], str | int]:
+    """What a row is grouped by; empty or 0 where it does not say."""
+    if by.startswith("property."):
+        label = fold_name(by.removeprefix("property."))
+        return lambda row: property_of(row.properties, label)
+    if by == "model":
+        return lambda row: row.request_model or row.response_model or ""
+    if by == "status":
+        return lambda row: row.status or 0
+    column = {"user": "user_id", "session": "session_id", "error": "error_type"}.get(by, by)
+    return lambda row: getattr(row, column) or ""
+
+
+@lru_cache(maxsize=4096)
+def property_of(text: str | None, label: str) -> str:
+    if not text:
+        return ""
+    return next((value for key, value in reversed(orjson.loads(text).items()) if fold_name(key) == label), "")
+
+
+def edges(db: Database, project: str) -> tuple[int | None, int | None]:
+    """The starts of the first and the last request, in nanoseconds since 1970.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    base = and_(spans.c.project == name(project), REQUESTS.base)
+    with db.read() as connection:
+        low, high = (
+            connection.execute(select(spans.c.start_ns).where(base).order_by(order).limit(1)).scalar()
+            for order in (spans.c.start_ns.asc(), spans.c.start_ns.desc())
+        )
+    return low, high
+
+
+def property_names(db: Database, project: str, *, limit: int = 50) -> list[str]:
+    """The names of properties, folded, in order.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    columns = properties.c
+    found: list[str] = []
+    query = select(func.min(columns.name)).where(columns.project == name(project))
+    with db.read() as connection:
+        last = connection.execute(query).scalar()
+        while last is not None and len(found) < limit:
+            found.append(last)
+            last = connection.execute(query.where(columns.name > last)).scalar()  # one step of the index a name
+    return found
