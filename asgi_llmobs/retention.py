@@ -24,6 +24,7 @@ STEP_SECONDS = 0.02  # that one transaction should hold up others
 PAUSE_SECONDS = 0.05  # in which others may write
 SWEEP_PAUSE_SECONDS = 0.2
 SWEEP_SECONDS = 300.0  # between two looks at what is to go
+AGAIN_SECONDS = 5.0  # after one that failed: on a full disk nothing else makes room
 FULL_SECONDS = 86_400.0  # between two looks at whether bodies came in late that are old already
 LEASE_SECONDS = 120.0
 LEAP_NS = 3_600_000_000_000  # that the clock may be ahead of what it was and has run since
@@ -96,16 +97,18 @@ class Sweeper:
         """Do a little, if it is time.
 
         Raises:
-            StoreError: The database cannot be read or written; it is tried again at the next look.
+            StoreError: The database cannot be read or written; it is tried again soon.
         """
         now = time.monotonic()
         if now < self._due:
             return
-        self._due = now + SWEEP_SECONDS
+        self._due = now + AGAIN_SECONDS
         work, self._steps = self._steps, None
         if work is None:
             work = self._sweep()
-        if next(work, None) is not None:
+        more = next(work, None) is not None
+        self._due = now + SWEEP_SECONDS
+        if more:
             self._steps = work
             self._due = now + SWEEP_PAUSE_SECONDS
 

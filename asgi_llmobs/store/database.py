@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -85,6 +85,9 @@ class Backend(Protocol):
 
     def low(self) -> bool:
         """Whether there is room for what has no content only."""
+
+    def tight(self) -> bool:
+        """Whether the disk was full, and has not got plenty of room since."""
 
     def relieve(self) -> bool:
         """Make some room on a full disk; whether there was any to make."""
@@ -171,12 +174,28 @@ class Database:
             StoreError: The database cannot be opened or written.
             SchemaTooNew: It was written by a newer version.
         """
-        with self._connection(write=True) as connection:
-            yield connection
+        try:
+            with self._connection(write=True) as connection:
+                yield connection
+        except StoreError as error:
+            if error.trouble == Trouble.FULL:
+                self._fold_log()
+            raise
+        if self.tight():
+            self._fold_log()
+
+    def _fold_log(self) -> None:
+        """On a full disk the log takes the room that deleting needs."""
+        with suppress(StoreError, DBAPIError, sqlite3.Error):
+            self.checkpoint()
 
     def low(self) -> bool:
         """Whether the disk is so full that only what has no content may be written."""
         return self.backend.low()
+
+    def tight(self) -> bool:
+        """Whether the disk was full, and has not got plenty of room since."""
+        return self.backend.tight()
 
     def relieve(self) -> bool:
         """Make some room on a full disk; whether there was any to make."""
@@ -222,7 +241,10 @@ class Database:
         Raises:
             StoreError: The database cannot be written now.
         """
-        return isinstance(self.backend, SQLite) and self.backend.vacuum(self._opened(), pages, spare)
+        more = isinstance(self.backend, SQLite) and self.backend.vacuum(self._opened(), pages, spare)
+        if more and self.tight():
+            self._fold_log()
+        return more
 
     def vacuum_rows(self) -> None:
         """Free the room of dead rows on PostgreSQL; what a server keeps of them elsewhere is its own business.

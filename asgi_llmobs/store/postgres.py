@@ -185,6 +185,10 @@ class Postgres:
         """How full the server's disk is cannot be seen from here."""
         return False
 
+    def tight(self) -> bool:
+        """See :meth:`low`."""
+        return False
+
     def relieve(self) -> bool:
         """There is no room to make."""
         return False

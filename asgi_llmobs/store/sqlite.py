@@ -240,13 +240,17 @@ class SQLite:
                 # once may be a read that failed: what is opened anew and damaged again is damaged
                 again = now - self._damaged_at < DAMAGED_SECONDS
                 self._wrong, self._damaged_at = Wrong.DAMAGED if again else Wrong.STALE, now
-            elif code & 0xFF == sqlite3.SQLITE_IOERR and self._wrong is None:
+            elif trouble == Trouble.AWAY and code & 0xFF == sqlite3.SQLITE_IOERR and self._wrong is None:
                 self._wrong = Wrong.STALE
         return trouble
 
     def low(self) -> bool:
         """Whether there is room for what has no content only."""
         return self.ballast is not None and self.ballast.low()
+
+    def tight(self) -> bool:
+        """Whether the disk was full, and has not got plenty of room since."""
+        return self.ballast is not None and self.ballast.released
 
     def relieve(self) -> bool:
         """Make some room on a full disk; whether there was any to make."""
@@ -303,6 +307,8 @@ class SQLite:
 
 def meaning(error: BaseException) -> Trouble:
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return Trouble.FULL  # who opens it first has to make the index of its log
     return TROUBLES.get(code & 0xFF, Trouble.BUG) if code is not None else Trouble.BUG
 
 

@@ -116,6 +116,26 @@ def test_a_full_disk_that_gets_room(tmp_path: Path) -> None:
     check(found)
 
 
+@pytest.mark.slow
+def test_f6_retention_on_a_full_disk(tmp_path: Path) -> None:
+    """Not a byte is free: the ballast goes, the oldest calls go, their space is free again, and new calls are stored."""
+    script = [sys.executable, "-m", "tests.crash.full_disk", str(tmp_path)]
+    done = subprocess.run(
+        [*mounted(tmp_path, "90m", "true"), *script],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+
+    assert found["said"] and found["ballast"] and "ballast used" in found["events"], (found, done.stderr)
+    assert (found["captured"], found["stored"], found["spooled"], found["dropped"]) == (20, 20, 0, {}), done.stderr
+    assert found["after"] < 0.8 * found["before"] and found["free"] > 1 << 20, (found, done.stderr)
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """Read-only from the start: one warning, and what is captured waits in memory."""
     commands = f'mount -o remount,ro none "{tmp_path}"'
