@@ -118,7 +118,7 @@ def test_a_full_disk_that_gets_room(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_f6_retention_on_a_full_disk(tmp_path: Path) -> None:
-    """Not a byte is free: the ballast goes, the oldest calls go, their space is free again, and new calls are stored."""
+    """The ballast goes, then the oldest calls; their space is free again, and new calls are stored."""
     script = [sys.executable, "-m", "tests.crash.full_disk", str(tmp_path)]
     done = subprocess.run(
         [*mounted(tmp_path, "90m", "true"), *script],
