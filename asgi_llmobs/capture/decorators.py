@@ -234,7 +234,13 @@ def span(name: str, *, kind: str = "span", input: Any = None, **properties: Any)
 
 
 def trace(
-    name: str, *, session: str | None = None, user: str | None = None, kind: str = "span", **properties: Any
+    name: str,
+    *,
+    session: str | None = None,
+    user: str | None = None,
+    project: str | None = None,
+    kind: str = "span",
+    **properties: Any,
 ) -> OpenSpan:
     """A block as a trace of its own, for scripts and jobs: everything inside it belongs together.
 
@@ -242,27 +248,33 @@ def trace(
         name: What it is called.
         session: Id of the session it belongs to.
         user: Id of the user it is done for.
+        project: The project it belongs to; the engine's unless given.
         kind: Kind of its root span, as in :func:`span`.
         **properties: Put on its root span and inherited by all spans below.
 
     Raises:
         ValueError: *kind* is none of the kinds.
     """
-    return RootSpan(name, kind_named(kind), properties=properties, new_trace=True, session=session, user=user)
+    return RootSpan(
+        name, kind_named(kind), properties=properties, new_trace=True, session=session, user=user, project=project
+    )
 
 
 class RootSpan(OpenSpan):
     """The root of a trace made by :func:`trace`."""
 
-    def __init__(self, name: str, kind: Kind, *, session: str | None, user: str | None, **options: Any) -> None:
+    def __init__(
+        self, name: str, kind: Kind, *, session: str | None, user: str | None, project: str | None, **options: Any
+    ) -> None:
         super().__init__(name, kind, **options)
-        self._session, self._user = session, user
+        self._session, self._user, self._project = session, user, project
 
     def begin(self) -> "OpenSpan":
         super().begin()
         shared = self.shared
         if shared is not None:
             shared.session_id, shared.user_id = short(self._session), short(self._user)
+            shared.project = short(self._project) or shared.project
         return self
 
 
@@ -500,6 +512,7 @@ def annotate(
     session_path: str | None = None,
     user: str | None = None,
     name: str | None = None,
+    project: str | None = None,
     **properties: Any,
 ) -> None:
     """Say what is known about the trace that runs now; all its spans get it. Outside a trace nothing happens.
@@ -510,6 +523,7 @@ def annotate(
         session_path: Where in the session this happens, e.g. ``/research/summary``.
         user: Id of the user who caused it.
         name: What the trace is called.
+        project: The project that it belongs to: say it first, what is over by then stays in the one before.
         **properties: Keys and values to filter and group by.
     """
     with safely("annotate"):
@@ -523,6 +537,7 @@ def annotate(
             ("session_path", session_path),
             ("user_id", user),
             ("name", name),
+            ("project", project or None),
         ):
             if value is not None:
                 setattr(shared, attribute, short(value))

@@ -42,7 +42,9 @@ def stored(obs: LLMObs) -> bool:
 
 @pytest.mark.parametrize("path", [f"/{each.slug}" for each in INTAKES if each.load is intake.traces])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_exporter_with_the_ingest_token(kind: str, path: str, obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_T24_an_exporter_with_the_ingest_token(
+    kind: str, path: str, obs: LLMObs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """T24: at OpenTelemetry's address and at those of the systems that we are compatible with."""
     sender = visitor(obs, monkeypatch, LLMOBS_INGEST_TOKEN=SECRET)
 

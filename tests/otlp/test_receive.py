@@ -64,7 +64,7 @@ class Kept:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trace_comes_in(kind: str, database: Database, receiver: Receiver) -> None:
+def test_T24_a_trace_comes_in(kind: str, database: Database, receiver: Receiver) -> None:
     """T24: it is a tree like any other, with its call priced, its texts readable and where it is from."""
     answer = receiver.traces(KINDS[kind](telling.tell("openinference")), kind, "")
 
@@ -85,7 +85,7 @@ def test_a_trace_comes_in(kind: str, database: Database, receiver: Receiver) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_replay_changes_nothing(kind: str, database: Database, receiver: Receiver) -> None:
+def test_T24_a_replay_changes_nothing(kind: str, database: Database, receiver: Receiver) -> None:
     """The same batch again, as exporters send it after a lost answer."""
     body = KINDS[kind](telling.tell("gen_ai"))
 
@@ -98,7 +98,7 @@ def test_a_replay_changes_nothing(kind: str, database: Database, receiver: Recei
 
 
 @pytest.mark.parametrize("dialect", telling.DIALECTS)
-def test_every_dialect_gives_the_same_rows(dialect: str) -> None:
+def test_T24_every_dialect_gives_the_same_rows(dialect: str) -> None:
     """What the pages show does not depend on who instrumented the app."""
     shown = []
     for name in ("gen_ai", dialect):

@@ -45,7 +45,7 @@ def recorded(url: str, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("names", [*MODULES, "openinference,openai-v2", "openai-v2,traceloop", ",".join(MODULES)])
-def test_one_call_one_record(names: str, fake_url: str) -> None:
+def test_N4_T25_one_call_one_record(names: str, fake_url: str) -> None:
     """Three calls are three requests below our span, with the instrumentation's name and the wire's facts."""
     found = recorded(fake_url, names)
 

@@ -92,7 +92,7 @@ def test_the_server_gets_the_same(ran: Ran) -> None:
 
 
 @pytest.mark.parametrize("name", ["completion", "acompletion", "anthropic", "aanthropic"])
-def test_a_whole_answer_is_one_record(ran: Ran, name: str) -> None:
+def test_P19_a_whole_answer_is_one_record(ran: Ran, name: str) -> None:
     """Sync over httpx and async over aiohttp: one record with text, usage and price."""
     record, result = ran.one(name), ran.watched[name]["result"]
 
@@ -113,7 +113,7 @@ def test_async_goes_over_one_send(ran: Ran) -> None:
 
 
 @pytest.mark.parametrize("name", ["stream", "astream", "anthropic_stream"])
-def test_a_stream_is_one_record(ran: Ran, name: str) -> None:
+def test_P19_a_stream_is_one_record(ran: Ran, name: str) -> None:
     """Text joined, usage of the last chunk, and the first token."""
     record, chunks = ran.one(name), ran.watched[name]["result"]
     texts = [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]

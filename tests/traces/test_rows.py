@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from asgi_llmobs import LLMObs, LLMObsMiddleware, current_trace_id, observe, span, trace
+from asgi_llmobs import LLMObs, LLMObsMiddleware, annotate, current_trace_id, observe, record_call, span, trace
 from asgi_llmobs.capture.commit import commit
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import list_requests
+from asgi_llmobs.queries.traces import list_traces
+from asgi_llmobs.queries.users import list_users
 from asgi_llmobs.store.write import Sink
 from asgi_llmobs.testing import Captured
 from tests.admin.reading import read
-from tests.calling import ask, ask_sync, reply
+from tests.admin.visiting import Visitor
+from tests.calling import ask, ask_sync, drive, reply
 from tests.making import SECOND, START, request
 from tests.traces.conftest import MODEL, Bench, drawn
 
@@ -437,3 +440,65 @@ def test_drawn_marks_what_is_virtual(bench: Bench) -> None:
     """The drawing that these tests use tells virtual nodes apart."""
     bench.ask("v:w")
     assert drawn(bench.tree()) == ["(v)", ".v:w"]
+
+
+def test_T18_nodes_are_requests(bench: Bench) -> None:
+    """The node count is that of the requests; spans and virtual nodes stand beside it."""
+    bench.ask("a:b:one")
+    bench.ask("a:b:two")
+    record_call({"city": "Tokyo"}, response="mild", kind="tool", headers={"LLMObs-Node-Id": "a:weather"})
+    tree = bench.tree()
+    page = read(bench.page(f"/traces/{tree.trace_id}"))
+
+    assert (tree.node_count, tree.span_count, tree.virtual_count) == (2, 3, 2)
+    assert "2 of 3 spans, 2 virtual" in page.text
+
+
+def test_T19_the_deepest_level(bench: Bench) -> None:
+    """Levels count from the root, those that nobody sent too."""
+    for node, depth in (("t", 1), ("t:a", 2), ("t:b:c:d", 4)):
+        bench.ask(node)
+        assert bench.tree().max_depth == depth == max(each.depth for each in bench.tree().nodes)
+
+
+@pytest.mark.parametrize("said", ["nowhere", "variable", "argument", "context", "block", "header"])
+def test_P6_the_project_is_honoured_everywhere(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way to name it works, and each goes before those that are listed before it; the status page shows it."""
+    ways = ["nowhere", "variable", "argument", "context", "block", "header"]
+    given = ways[: ways.index(said) + 1]
+    if "variable" in given:
+        monkeypatch.setenv("LLMOBS_PROJECT", "variable")
+    obs = LLMObs("sqlite://", **({"project": "argument"} if "argument" in given else {}))
+    headers = {"llmobs-project": "header"} if "header" in given else {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if "context" in given:
+            annotate(project="context")
+        if "block" in given:
+            with trace("inside", project="block"):
+                await ask(**headers)
+        else:
+            await ask(**headers)
+        await reply(send)
+
+    drive(LLMObsMiddleware(app, obs=obs))
+    assert obs.flush()
+    project = {"nowhere": "default"}.get(said, said)
+    assert len(list_requests(obs.database, Filter(project=project)).rows) == 1
+    assert len(list_traces(obs.database, Filter(project=project)).rows) == 1
+    status = Visitor(obs.admin(auth=lambda request: True)).get("/status").text
+    assert f"project {obs.config.project}" in status
+    obs.close()
+
+
+def test_P10_a_price_wherever_something_is_summed_up(bench: Bench) -> None:
+    """On the row, the trace, the session and the user: the same amount, of the same call."""
+    bench.ask("a", **{"Helicone-Session-Id": "s", "Helicone-User-Id": "ann"})
+    (row,) = bench.requests()
+    found = {
+        "trace": bench.twin(f"/traces/{row.trace_id}")["trace"]["total_cost_usd"],
+        "session": bench.twin("/sessions")["rows"][0]["total_cost_usd"],
+        "user": float(list_users(bench.obs.database, "default")[0].total_cost_usd or 0),
+    }
+
+    assert row.cost_usd is not None and found == dict.fromkeys(found, float(row.cost_usd))
