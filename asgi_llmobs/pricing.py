@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.records import Cost, CostLine, Reading, Usage
 
-__all__ = ["Known", "Pricer", "catalogued"]
+__all__ = ["Known", "Offer", "Pricer", "Rate", "Rates", "catalogued"]
 
 MILLION = Decimal(1_000_000)
 CACHE_SIZE = 4_096
@@ -31,6 +31,8 @@ PROVIDERS = {
     "voyage": "voyageai",
     "zhipu": "zhipuai",
 }
+# who sells what others serve, or for a subscription: what it costs there is not the price of the model
+RESELLERS = ("cursor", "github-copilot", "huggingface", "openrouter", "quicksilverpro")
 # who makes a model that an unknown host serves: its list price is not known to hold there
 UNKNOWN = frozenset(("unknown", ""))
 
@@ -108,6 +110,14 @@ class Rates(NamedTuple):
     reason: str | None = None
 
 
+class Offer(NamedTuple):
+    """A model at another provider."""
+
+    provider: str
+    model: str
+    rates: Rates
+
+
 class Pricer:
     """Turns usage into dollars.
 
@@ -157,6 +167,31 @@ class Pricer:
             if found.reason is None:
                 return priced(usage, found)
         return Cost(reason=found.reason)
+
+    def rates(self, provider: str, model: str, time_ns: int) -> Rates:
+        """The rates by bucket that hold for *model* at *provider*, or the reason why none are known.
+
+        Args:
+            provider: As in a record.
+            model: As it was asked for.
+            time_ns: When.
+        """
+        moment = slot(max(0, min(time_ns, 2**62)) // (SLOT * 1_000_000_000))
+        reading = Reading(provider=provider, request_model=model)
+        own = self._own(reading, moment.date())
+        return own if own is not None else library_rates(provider_of(reading, None), model, moment, "default")
+
+    def offers(self, provider: str, model: str, time_ns: int) -> list[Offer]:
+        """Who else sells the very model that *provider* serves under the name *model*: for prices of the library only.
+
+        The name must be the same to the letter, apart from the maker's name before a slash. Who resells what others
+        serve, or sells it with a subscription, is left out.
+        """
+        moment = slot(max(0, min(time_ns, 2**62)) // (SLOT * 1_000_000_000))
+        reading = Reading(provider=provider, request_model=model)
+        if self._own(reading, moment.date()) is not None:
+            return []
+        return other_places(provider_of(reading, None), model, moment)
 
     def _own(self, reading: Reading, day: date) -> Rates | None:
         if not self._overrides:
@@ -281,17 +316,42 @@ class Known(NamedTuple):
 @lru_cache(maxsize=CACHE_SIZE)
 def catalogued(provider: str, model: str) -> Known | None:
     """What the price library knows of *model* at *provider*; ``None`` where it does not know it."""
+    found = in_library(PROVIDERS.get(provider, provider), model)
+    return None if found is None else Known(found.name, bool(found.deprecated), found.context_window)
+
+
+def in_library(place: str, model: str) -> Any:
+    """The library's entry of *model* at the provider with the library's id *place*; ``None`` where it has none."""
     from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
 
     snapshot = get_snapshot()
-    place = find_provider_by_id(snapshot.providers, PROVIDERS.get(provider, provider)) if provider else None
-    if place is None:
+    provider = find_provider_by_id(snapshot.providers, place) if place else None
+    if provider is None:
         return None
-    for name in candidates(model, place.id):
-        found = place.find_model(name, all_providers=snapshot.providers)
-        if found is not None:
-            return Known(found.name, bool(found.deprecated), found.context_window)
-    return None
+    names = (provider.find_model(name, all_providers=snapshot.providers) for name in candidates(model, provider.id))
+    return next((found for found in names if found is not None), None)
+
+
+@lru_cache(maxsize=256)
+def other_places(place: str, model: str, moment: datetime) -> list[Offer]:
+    """The same model at other providers of the library."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    known = in_library(place, model)
+    found = []
+    for other in get_snapshot().providers if known is not None else ():
+        if other.id == place or other.id.startswith(RESELLERS):
+            continue
+        for one in other.models:
+            if bare_name(one.id) == bare_name(known.id):
+                rates = library_rates(other.id, one.id, moment, "default")
+                if rates.reason is None:
+                    found.append(Offer(other.name, one.id, rates))
+    return found
+
+
+def bare_name(model: str) -> str:
+    return model.rsplit("/", 1)[-1].lower()
 
 
 def shown(place: str) -> str:
