@@ -301,7 +301,7 @@ NAMES = st.sampled_from(sorted(name for names in COLUMNS.values() for name in na
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     attributes=st.dictionaries(
         NAMES | st.text(max_size=30),

@@ -23,7 +23,7 @@ DIALECTS: tuple[Dialect, ...] = tuple(
         if dialect is not None
     }.values()
 )
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 # every name that any dialect asks for, so that random objects reach the deep places
 NAMES = """id model object type usage choices index delta message content text role finish_reason tool_calls function

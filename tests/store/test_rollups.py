@@ -164,6 +164,7 @@ def write_many(url: str, number: int) -> None:
     database.dispose()
 
 
+@pytest.mark.slow
 def test_four_processes_at_once(database_url: str) -> None:
     """Who writes at the same time adds to the same totals, and none is lost."""
     context = multiprocessing.get_context("spawn")
@@ -266,7 +267,7 @@ def kept(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         database.dispose()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_whatever_happens_the_totals_are_right(kept: Database, given: list[tuple[str, Any]]) -> None:
     """Writes, replays, later attempts, late words on a trace, removals in parts: a recount finds no difference."""

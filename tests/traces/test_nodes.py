@@ -172,6 +172,7 @@ obs.close()
 """
 
 
+@pytest.mark.slow
 def test_T7_several_workers(bench: Bench, tmp_path: Path) -> None:
     """Processes that know nothing of each other write one tree."""
     store = f"sqlite:///{tmp_path / 'llmobs.db'}"

@@ -60,6 +60,7 @@ TYPES = ["float", "str", "Iterator[int]", "AsyncIterator[str]", "bytes", "int", 
 CHECKERS = {"mypy": ["--no-incremental", "--cache-dir=/dev/null"], "basedpyright": ["--level", "error"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_a_decorated_function_keeps_its_signature(checker: str, tmp_path: Path) -> None:
     """Results are of the types that were written, and wrong arguments are told, each on its line."""
