@@ -16,7 +16,7 @@ from asgi_llmobs.admin.frame import Frame
 from asgi_llmobs.admin.intake import INTAKES, Ingest, Intake, is_exporter, take
 from asgi_llmobs.admin.lock import Lock, arguments, environment
 from asgi_llmobs.admin.origin import foreign_read, foreign_write
-from asgi_llmobs.admin.page import Action, Denied, Done, Download, NotFound, Page, Route, View, allowed, match
+from asgi_llmobs.admin.page import Action, Denied, Done, Download, Feed, NotFound, Page, Route, View, allowed, match
 from asgi_llmobs.admin.pages import ROUTES
 from asgi_llmobs.admin.sent import JSON, Refused, content_type, fields_of
 from asgi_llmobs.admin.signing import Signing
@@ -162,7 +162,7 @@ class Admin:
         acts = False
         for route in self.routes:
             params = match(route, visit.segments)
-            if params is None or (visit.as_json and isinstance(route, Download)):
+            if params is None or (visit.as_json and isinstance(route, Download | Feed)):
                 continue
             if isinstance(route, Action):
                 acts = True
@@ -181,6 +181,7 @@ class Admin:
             params=params,
             query=tuple(QueryParams(visit.request.scope.get("query_string", b"")).multi_items()),
             fields=fields or {},
+            resume=visit.request.headers.get("last-event-id", ""),
             stats=self.stats,
             config=self.config,
             variables=self.variables,
@@ -210,6 +211,8 @@ class Admin:
     def _answer(self, route: Route, loaded: Any, visit: Visit) -> Response:
         if isinstance(route, Download):
             return attachment(loaded)
+        if isinstance(route, Feed):
+            return loaded  # type: ignore[no-any-return]
         if isinstance(loaded, Done):
             return json_answer(loaded.value, gzipped=visit.gzipped) if visit.as_json else onward(loaded, visit)
         if visit.as_json:

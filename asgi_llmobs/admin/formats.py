@@ -4,6 +4,7 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -202,6 +203,12 @@ def bounded(text: Any, limit: int = MOST_VALUES) -> str:
     return whole if len(whole) <= limit else f"{whole[:limit]}\n… {len(whole) - limit:,} more characters"
 
 
+def with_name(properties: Mapping[str, str], label: str) -> str | None:
+    """The value of the property *label*, whatever letters of its name are capitals."""
+    wanted = label.strip().casefold()
+    return next((value for name, value in properties.items() if name.strip().casefold() == wanted), None)
+
+
 def reference(id: Any) -> str:
     """An id as one segment of an address.
 
@@ -243,4 +250,5 @@ FILTERS = {
     "time_of_day": time_of_day,
     "tokens": tokens,
     "when": when,
+    "with_name": with_name,
 }

@@ -1,19 +1,19 @@
-"""The filter of a list page: from the address to a filter, and back to its form, its chips and its next page."""
+"""The filter of a list page: from the address to a filter, and back to its search bar, its chips and its next page."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from asgi_llmobs.admin.page import View
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.select import Listing
+from asgi_llmobs.filters.expression import written
+from asgi_llmobs.queries.paging import Listing
 
-__all__ = ["Chip", "chips", "filter_of", "limit_of", "list_context"]
+__all__ = ["Chip", "Items", "chips", "filter_of", "kept", "limit_of", "list_context"]
 
-PAGING = ("cursor", "limit")
+SHOWN = ("columns", "sort", "order", "limit")  # how a list is shown: goes along with every link
+OTHERS = ("cursor", "after", *SHOWN)
 SEVERAL = ("model", "provider", "status", "operation")
-FIELDS = (*SEVERAL, "user", "session", "route", "q", "since", "until", "min_cost", "min_latency")
 ROWS = 50
 MOST_ROWS = 200
 
@@ -22,10 +22,9 @@ Items = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """One condition in force, and the query without it."""
+    """One condition in force as it is written in a search, and the query without it."""
 
-    name: str
-    value: str
+    text: str
     without: Items
 
 
@@ -35,7 +34,7 @@ def filter_of(view: View) -> Filter:
     Raises:
         FilterError: A name or value is not understood, or the visitor may not search in texts.
     """
-    items = [pair for name, value in view.query if name not in PAGING and value.strip() for pair in pairs(name, value)]
+    items = [pair for name, value in view.query if name not in OTHERS and value.strip() for pair in pairs(name, value)]
     found = Filter.from_query(items, project=view.project)
     if "text" in found.keys and not view.content:
         raise FilterError("q", "your role does not see prompts and answers, so it cannot search in them")
@@ -43,7 +42,7 @@ def filter_of(view: View) -> Filter:
 
 
 def pairs(name: str, value: str) -> Items:
-    """What a field of the form stands for: one value, several with commas between, or ``name=value``."""
+    """What a field of an address stands for: one value, several with commas between, or ``name=value``."""
     if name in SEVERAL:
         return [(name, part.strip()) for part in value.split(",") if part.strip()]
     if name != "property":
@@ -66,18 +65,29 @@ def limit_of(view: View) -> int:
     return int(text)
 
 
-def chips(items: Items) -> list[Chip]:
-    """The conditions, each with what remains when it is taken away."""
-    return [
-        Chip(name=name, value=value, without=items[:place] + items[place + 1 :])
-        for place, (name, value) in enumerate(items)
+def kept(view: View) -> Items:
+    """What the address says of how the list is shown."""
+    said = [(name, ",".join(view.all(name)) if name == "columns" else view.get(name)) for name in SHOWN]
+    return [(name, value) for name, value in said if value]
+
+
+def chips(flt: Filter, more: Items) -> list[Chip]:
+    """The conditions, each with what remains when it is taken away; *more* stays in any case."""
+    found = [
+        Chip(text=written(condition.item), without=condition.without.to_query() + more)
+        for condition in flt.conditions()
     ]
+    for name in ("since", "until"):
+        said = next((value for key, value in flt.to_query() if key == name), None)
+        if said is not None:
+            changes: dict[str, Any] = {name: "", f"{name}_ns": None}
+            found.append(Chip(text=f"{name}:{said}", without=replace(flt, **changes).to_query() + more))
+    return found
 
 
 def list_context(view: View, flt: Filter, listing: Listing[Any]) -> dict[str, Any]:
     """What every list page shows beside its rows."""
-    items = flt.to_query()
-    limit = [("limit", view.get("limit"))] if view.get("limit") else []
+    items, more = flt.to_query(), kept(view)
     return {
         "rows": listing.rows,
         "count": listing.count,
@@ -86,30 +96,15 @@ def list_context(view: View, flt: Filter, listing: Listing[Any]) -> dict[str, An
         "next_cursor": listing.next_cursor,
         "previous_cursor": listing.previous_cursor,
         "filter": items,
+        "search": flt.search,
         "words": flt.words(),
-        "form": fields_of(items),
-        "chips": chips(items),
+        "form": {"search": flt.search, **dict(item for item in items if item[0] in ("since", "until")), "kept": more},
+        "chips": chips(flt, more),
         "links": {
-            "next": with_cursor(items + limit, listing.next_cursor),
-            "previous": with_cursor(items + limit, listing.previous_cursor),
+            "next": with_cursor(items + more, listing.next_cursor),
+            "previous": with_cursor(items + more, listing.previous_cursor),
         },
     }
-
-
-def fields_of(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """What the fields of the form start with; what has no field (left) is ``hidden`` and sent along."""
-    fields: dict[str, str] = {}
-    hidden: Items = []
-    for name, value in items:
-        if name.startswith("property.") and "property" not in fields:
-            fields["property"] = f"{name.removeprefix('property.')}={value}"
-        elif name in SEVERAL and name in fields:
-            fields[name] += f", {value}"
-        elif name in FIELDS and name not in fields:
-            fields[name] = value
-        else:
-            hidden.append((name, value))
-    return {"fields": fields, "hidden": hidden}
 
 
 def with_cursor(items: Items, cursor: str | None) -> Items | None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.responses import Response
+
 from asgi_llmobs.admin.formats import from_reference
 from asgi_llmobs.auth import Role
 from asgi_llmobs.config import Config
@@ -16,6 +18,7 @@ __all__ = [
     "Denied",
     "Done",
     "Download",
+    "Feed",
     "File",
     "NotFound",
     "Page",
@@ -70,6 +73,7 @@ class View:
     params: Mapping[str, str] = field(default_factory=dict)  # from the path
     query: tuple[tuple[str, str], ...] = ()  # from the address, in order
     fields: Mapping[str, str] = field(default_factory=dict)  # of an action: the form or the JSON object that was sent
+    resume: str = ""  # of a feed: the last event that a browser has seen which comes again
     stats: Callable[[], Any] | None = None
     variables: Mapping[str, bool] = field(default_factory=dict)  # of the environment, no options: whether they are set
     replay: Any = None  # sends a call again, see asgi_llmobs.replay; None: nobody may
@@ -87,6 +91,10 @@ class View:
     def content(self) -> bool:
         """Whether the visitor may see prompts, answers and bodies."""
         return self.may(Permission.READ)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of *name* in the address."""
+        return [value for key, value in self.query if key == name]
 
     def get(self, name: str, default: str = "") -> str:
         """The last value of *name* in the address."""
@@ -150,6 +158,13 @@ class Action(Route):
     """
 
     load: Callable[[View], Done]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed(Route):
+    """An address that goes on telling what happens, as server-sent events; *load* gives back its answer."""
+
+    load: Callable[[View], Response]
 
 
 def match(route: Route, segments: tuple[str, ...]) -> dict[str, str] | None:

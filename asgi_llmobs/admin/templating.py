@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from asgi_llmobs.admin.assets import asset_names, templates_directory
 from asgi_llmobs.admin.board import group_items, in_range, stamp, step_rows
 from asgi_llmobs.admin.charts import drawn, exact_figure, figure, spark
+from asgi_llmobs.admin.columns import COLUMNS
 from asgi_llmobs.admin.formats import FILTERS
 from asgi_llmobs.admin.markdown import render_markdown
 from asgi_llmobs.pace import give_way
@@ -53,6 +54,8 @@ def environment() -> Environment:
     made.filters["markdown"] = render_markdown
     made.filters.update(group_items=group_items, in_range=in_range, step_rows=step_rows)
     made.globals.update(files=asset_names(), drawn=drawn, spark=spark)
+    made.globals["files"] = asset_names()
+    made.globals["usual_columns"] = [column for column in COLUMNS.values() if column.shown]
     return made
 
 

@@ -13,6 +13,7 @@ from asgi_llmobs.filters.expression import (
     BARE_WORD,
     And,
     Expression,
+    Not,
     Or,
     Term,
     both,
@@ -177,6 +178,29 @@ class Filter:
         changes: dict[str, Any] = {field: left}
         return Condition(item, replace(self, **changes))
 
+    def chosen(self, key: str, label: str = "") -> tuple[str, ...]:
+        """The values of a field that are alternatives now; *label* is the name of a property."""
+        if key != "property":
+            return tuple(getattr(self, key))
+        return tuple(value for name, value in self.properties if same(name, label))
+
+    def toggled(self, key: str, value: str, label: str = "") -> "Filter":
+        """The filter with *value* as a further alternative of a field, or without it where it is one already."""
+        there = value in self.chosen(key, label)
+        if key != "property":
+            values = getattr(self, key)
+            changes: dict[str, Any] = {key: tuple(one for one in values if one != value) if there else (*values, value)}
+            return replace(self, **changes)
+        left = tuple(pair for pair in self.properties if not (same(pair[0], label) and pair[1] == value))
+        return replace(self, properties=left if there else (*left, (label, value)))
+
+    def excluding(self, term: Term) -> "Filter":
+        """The filter for which *term* must not hold."""
+        base = (
+            self.toggled(term.key, term.value, term.label) if term.value in self.chosen(term.key, term.label) else self
+        )
+        return replace(base, where=both([*items_of(base.where), Not(term)]))
+
     @property
     def expression(self) -> Expression | None:
         """Everything but project and times as one expression: what the search bar shows."""
@@ -236,6 +260,11 @@ class Condition:
 
     item: Expression
     without: Filter
+
+
+def same(name: str, other: str) -> bool:
+    """Whether two names mean one property."""
+    return name.strip().casefold() == other.strip().casefold()
 
 
 def items_of(expression: Expression | None) -> tuple[Expression, ...]:

@@ -14,6 +14,7 @@ from asgi_llmobs.store.values import BIGGEST, name
 __all__ = [
     "COUNT_LIMIT",
     "MAX_LIMIT",
+    "REACH",
     "SLICE",
     "Cursor",
     "Listing",
@@ -23,10 +24,12 @@ __all__ = [
     "before",
     "is_true",
     "page_of",
+    "ranked_page",
 ]
 
 COUNT_LIMIT = 10_001
 SLICE = 5_000  # rows that one page looks at where no index helps
+REACH = 10_000  # the newest rows among which a list is sorted by anything but time
 MAX_LIMIT = 500
 
 T = TypeVar("T")
@@ -38,7 +41,8 @@ class Listing(Generic[T]):
 
     ``partial`` is true where the search stopped before the page was full although older rows exist;
     ``next_cursor`` then searches further back. ``count`` counts at most 10,001 rows; ``count_capped`` says that
-    there are, or may be, more.
+    there are, or may be, more. ``sorted_within``: that a list in another order than by time has only the newest so
+    many rows in it, because there are more.
     """
 
     rows: Sequence[T]
@@ -47,6 +51,7 @@ class Listing(Generic[T]):
     count: int = 0
     count_capped: bool = False
     partial: bool = False
+    sorted_within: int | None = None
 
 
 class Cursor(NamedTuple):
@@ -104,6 +109,7 @@ class Page(NamedTuple):
     total: int
     capped: bool
     partial: bool
+    sorted_within: int | None = None
 
     def listing(self, make: Callable[[Row[Any]], T]) -> Listing[T]:
         """The page with a value made of each row."""
@@ -114,6 +120,7 @@ class Page(NamedTuple):
             count=self.total,
             count_capped=self.capped,
             partial=self.partial,
+            sorted_within=self.sorted_within,
         )
 
 
@@ -181,10 +188,51 @@ def page_of(
     )  # fmt: skip
 
 
-def slice_edge(connection: Connection, ordered: Ordered, span: ColumnElement[bool], newer: bool) -> Any:
+def ranked_page(
+    connection: Connection,
+    ordered: Ordered,
+    query: Select[Any],
+    narrow: Narrowed,
+    rank: ColumnElement[int],
+    *,
+    project: str,
+    time: ColumnElement[bool],
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """A page in the order of *rank*, highest first, which is the first column of *query*; the second is the key.
+
+    No index leads to it: what is sorted are all rows where they are few, else what is meant of the newest
+    :data:`REACH`.
+    """
+    at = Cursor.read(cursor, int)
+    limit = max(1, min(limit, MAX_LIMIT))
+    newer = at is not None and at.newer
+    owner = ordered.project.concat("") if narrow.few else ordered.project
+    base = and_(owner == name(project), ordered.base, time)
+    edge = None if narrow.few else slice_edge(connection, ordered, base, False, REACH)
+    reach = base if edge is None else and_(base, inside(ordered, edge, False))
+    by_rank = Ordered(ordered.table, ordered.project, rank, ordered.key, ordered.base)
+    direction = (rank.asc(), ordered.key.asc()) if newer else (rank.desc(), ordered.key.desc())
+    found = connection.execute(
+        query.where(reach, narrow.where, before(by_rank, at)).order_by(*direction).limit(limit + 1)
+    ).all()
+    more, rows = len(found) > limit, list(found[:limit])
+    if newer:
+        rows.reverse()
+    count, capped = counted(connection, ordered, reach, narrow)
+    last = Cursor(rows[-1][0], rows[-1][1]) if rows and (more or newer) else None
+    first = Cursor(rows[0][0], rows[0][1], True) if rows and at is not None and (more or not newer) else None
+    within = None if edge is None else REACH
+    return Page(rows, str(last) if last else None, str(first) if first else None, count, capped, False, within)
+
+
+def slice_edge(
+    connection: Connection, ordered: Ordered, span: ColumnElement[bool], newer: bool, size: int | None = None
+) -> Any:
     """Time and key of the last row of the slice; ``None`` where fewer rows are left than it takes."""
     direction = (ordered.time.asc(), ordered.key.asc()) if newer else (ordered.time.desc(), ordered.key.desc())
-    query = select(ordered.time, ordered.key).where(span).order_by(*direction).limit(1).offset(SLICE - 1)
+    query = select(ordered.time, ordered.key).where(span).order_by(*direction).limit(1).offset((size or SLICE) - 1)
     return connection.execute(query).first()
 
 

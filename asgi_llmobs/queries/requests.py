@@ -1,6 +1,6 @@
 """The requests: the list, one of them in full, and finding one by any of its ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -11,13 +11,13 @@ from sqlalchemy import Connection, Row, and_, or_, select
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.content import stored_request
 from asgi_llmobs.queries.paging import SLICE, Cursor, Listing, before
-from asgi_llmobs.queries.select import REQUESTS, requests_page
+from asgi_llmobs.queries.select import REQUESTS, ranked_requests_page, requests_page
 from asgi_llmobs.records import Request
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.tables import SpanRow, TraceRow
 from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["RequestDetail", "RequestRow", "TraceSummary", "find_request", "get_request", "list_requests"]
+__all__ = ["RequestDetail", "RequestRow", "TraceSummary", "find_request", "get_request", "list_requests", "rows_by_id"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,8 @@ class RequestRow:
     route: str | None
     properties: Mapping[str, str]
     caller: str | None
+    finish: str | None = None  # reasons, with commas between
+    release: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ PLAIN = (
     "id", "trace_id", "parent_id", "request_id", "session_id", "session_name", "user_id", "name", "kind", "start_ns",
     "duration_ns", "first_token_ns", "outcome", "status", "request_model", "response_model", "input_tokens",
     "output_tokens", "cache_read", "reasoning", "cost_reason", "attempts", "error_type", "error_message",
-    "input_preview", "output_preview", "route", "caller",
+    "input_preview", "output_preview", "route", "caller", "finish", "release",
 )  # fmt: skip
 OTHER = ("provider", "api", "operation", "stream", "estimated", "cost", "properties")
 COLUMNS = tuple(spans.c[label] for label in (*PLAIN, *OTHER) if label != "start_ns")
@@ -114,21 +116,52 @@ def row_of(row: Row[Any]) -> RequestRow:
     )
 
 
-def list_requests(db: Database, flt: Filter, *, cursor: str | None = None, limit: int = 50) -> Listing[RequestRow]:
+def list_requests(
+    db: Database,
+    flt: Filter,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    sort: str = "time",
+    lowest: bool = False,
+) -> Listing[RequestRow]:
     """The newest requests that *flt* means, a page at a time.
 
     Args:
         db: The store.
         flt: What is meant.
-        cursor: ``next_cursor`` or ``previous_cursor`` of an earlier page.
+        cursor: ``next_cursor`` or ``previous_cursor`` of an earlier page in the same order.
         limit: Rows of a page, 1 to 500.
+        sort: ``time``, newest first, or one of :data:`asgi_llmobs.queries.select.RANKS`, highest first: then the list
+            may hold only the newest 10,000 rows, and says so by ``sorted_within``.
+        lowest: Lowest first; not of ``time``.
 
     Raises:
         FilterError: The cursor is none of ours.
         StoreError: The database cannot be read.
     """
     with db.read() as connection:
-        return requests_page(connection, flt, COLUMNS, cursor=cursor, limit=limit).listing(row_of)
+        if sort == "time":
+            return requests_page(connection, flt, COLUMNS, cursor=cursor, limit=limit).listing(row_of)
+        columns = (spans.c.start_ns, *COLUMNS)
+        page = ranked_requests_page(
+            connection, flt, columns, sort=sort, lowest=lowest, cursor=cursor, limit=limit
+        )  # fmt: skip
+        return page.listing(row_of)
+
+
+def rows_by_id(db: Database, project: str, ids: Sequence[str]) -> list[RequestRow]:
+    """Those of the requests with *ids* that the project has, newest first.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    columns = spans.c
+    chosen = (columns.project == name(project), columns.id.in_([name(id) for id in ids]), REQUESTS.base)
+    query = select(columns.start_ns, *COLUMNS).where(*chosen)
+    with db.read() as connection:
+        rows = connection.execute(query.order_by(columns.start_ns.desc(), columns.key.desc()))
+        return [row_of(row) for row in rows]
 
 
 def get_request(db: Database, id: str, *, project: str) -> RequestDetail | None:

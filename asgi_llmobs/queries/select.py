@@ -13,11 +13,13 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Row,
     Select,
     and_,
     bindparam,
     exists,
     false,
+    func,
     or_,
     select,
     true,
@@ -25,15 +27,36 @@ from sqlalchemy import (
 from sqlalchemy.sql import literal
 
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.paging import Listing, Narrowed, Ordered, Page, is_true, page_of
-from asgi_llmobs.queries.terms import any_of, as_sql, has_property, status_of
+from asgi_llmobs.queries.paging import (
+    Listing,
+    Narrowed,
+    Ordered,
+    Page,
+    inside,
+    is_true,
+    page_of,
+    ranked_page,
+    slice_edge,
+)
+from asgi_llmobs.queries.terms import TOKENS, any_of, as_sql, has_property, status_of
 from asgi_llmobs.store.database import first_key
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.search import found_keys
 from asgi_llmobs.store.tables import PARTITIONED, PropertyRow, SessionRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
-__all__ = ["REQUESTS", "Listing", "in_time", "requests_page", "sessions_page", "traces_page"]
+__all__ = [
+    "RANKS",
+    "REQUESTS",
+    "Listing",
+    "in_time",
+    "narrowed",
+    "newest_of",
+    "ranked_requests_page",
+    "requests_page",
+    "sessions_page",
+    "traces_page",
+]
 
 FEW = 5_000  # rows that meet a condition, up to which it leads the search
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
@@ -150,20 +173,25 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
 def narrowed(connection: Connection, flt: Filter) -> Narrowed:
     """The filter, without project and time, over ``llmobs_spans``."""
     columns = spans.c
-    where = plain_conditions(flt)
     found = found_keys(connection.dialect.name, flt.searched) if flt.text else None
     matches = None if found is None else connection.execute(found.limit(FEW + 1)).scalars().all()
     rare = matches is not None and len(matches) <= FEW
     few = matches if rare else leading(connection, flt)
-    if few is not None:
-        # ids first: the index is asked once, and nothing else is left to the planner
-        where.append(columns.key.in_(integers(few)))
+    # ids first: the index is asked once, and nothing else is left to the planner
+    first = true() if few is None else columns.key.in_(integers(few))
+    return Narrowed(and_(first, conditions(connection, flt, text=not rare)), few is not None)
+
+
+def conditions(connection: Connection, flt: Filter, *, text: bool = True) -> ColumnElement[bool]:
+    """What the filter says of a span, without project, time and, unless *text*, words."""
+    where = plain_conditions(flt)
     where += [has_property(flt.project, label, wanted) for label, wanted in property_groups(flt).items()]
     if flt.where is not None:
         where.append(as_sql(connection, flt.project, flt.where))
-    if flt.text and not rare:
-        where.append(false() if found is None else columns.key.in_(found))
-    return Narrowed(and_(true(), *where), few is not None)
+    if flt.text and text:
+        found = found_keys(connection.dialect.name, flt.searched)
+        where.append(false() if found is None else spans.c.key.in_(found))
+    return and_(true(), *where)
 
 
 REQUESTS = Ordered(
@@ -185,6 +213,66 @@ def requests_page(
         cursor=cursor,
         limit=limit,
     )
+
+
+RANKS: Mapping[str, Any] = {
+    "cost": spans.c.cost,
+    "latency": spans.c.duration_ns,
+    "ttft": spans.c.first_token_ns,
+    "tokens": TOKENS,
+    "input": spans.c.input_tokens,
+    "output": spans.c.output_tokens,
+}
+
+
+def ranked_requests_page(
+    connection: Connection,
+    flt: Filter,
+    columns: Sequence[Any],
+    *,
+    sort: str,
+    lowest: bool,
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """A page of the requests that *flt* means in the order of one of :data:`RANKS`; without a value comes last."""
+    value = RANKS[sort]
+    rank = func.coalesce(-value, -BIGGEST) if lowest else func.coalesce(value, -1)
+    return ranked_page(
+        connection,
+        REQUESTS,
+        select(rank, spans.c.key, *columns),
+        narrowed(connection, flt),
+        rank,
+        project=flt.project,
+        time=in_time(connection, spans.c.start_ns, flt),
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+def newest_of(
+    connection: Connection, flt: Filter, columns: Sequence[Any], *, limit: int, after: int | None = None
+) -> Sequence[Row[Any]]:
+    """*columns* of the newest requests that *flt* means, within one slice.
+
+    Args:
+        connection: For reading.
+        flt: What is meant.
+        columns: Of ``llmobs_spans``.
+        limit: Rows at most.
+        after: Only those that arrived after the one with this key, in the order of arrival.
+    """
+    query = select(*columns)
+    base = and_(spans.c.project == name(flt.project), REQUESTS.base, in_time(connection, spans.c.start_ns, flt))
+    if after is not None:
+        found = query.where(base, spans.c.key > after, conditions(connection, flt))
+        return connection.execute(found.order_by(spans.c.key).limit(limit)).all()
+    narrow = narrowed(connection, flt)
+    edge = None if narrow.few else slice_edge(connection, REQUESTS, base, False)
+    reach = base if edge is None else and_(base, inside(REQUESTS, edge, False))
+    found = query.where(reach, narrow.where).order_by(spans.c.start_ns.desc(), spans.c.key.desc())
+    return connection.execute(found.limit(limit)).all()
 
 
 TRACES = Ordered(traces, traces.c.project, traces.c.start_ns, traces.c.trace_id, true())

@@ -34,7 +34,7 @@ from asgi_llmobs.store.search import found_keys
 from asgi_llmobs.store.tables import PropertyRow, SpanRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
-__all__ = ["any_of", "as_sql", "has_property", "like", "status_of"]
+__all__ = ["TOKENS", "any_of", "as_sql", "has_property", "like", "status_of"]
 
 MOST_VALUES = 1_000  # of a property, up to which those that a pattern means are looked up one by one
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]

@@ -43,10 +43,11 @@ __all__ = [
     "WorkerRow",
     "UserDayRow",
     "UserRow",
+    "ViewRow",
     "metadata",
 ]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 metadata = MetaData()
 
@@ -435,6 +436,21 @@ class ScoreRow(Table, table=True):
     time_ns: int = big(null=False)
     keep: int = small()
     current: int = small()
+
+
+class ViewRow(Table, table=True):
+    """A view of a list that somebody gave a name."""
+
+    __tablename__ = "llmobs_views"
+    __table_args__ = (PrimaryKeyConstraint("project", "id"), {"sqlite_with_rowid": False})
+
+    project: str = words(null=False)
+    id: str = words(null=False)
+    page: str = words(null=False)  # requests, traces, sessions
+    name: str = words(null=False)
+    query: str = words(null=False)
+    author: str = words(null=False)
+    time_ns: int = big(null=False)
 
 
 class SignInRow(Table, table=True):
