@@ -29,7 +29,12 @@ class Reader(HTMLParser):
 
     def addresses(self) -> list[str]:
         """Every value that a browser may load or lead to."""
-        return [value for _, attrs in self.tags for name, value in attrs.items() if name in LOADS]
+        return [
+            value
+            for _, attrs in self.tags
+            for name, value in attrs.items()
+            if name in LOADS and attrs.get("method") != "post"  # what changes something is no link
+        ]
 
     def links(self) -> list[str]:
         return [attrs["href"] for tag, attrs in self.tags if tag == "a" and "href" in attrs]
