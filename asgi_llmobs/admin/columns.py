@@ -22,6 +22,7 @@ class Column:
     width: str = ""  # a class of the stylesheet; empty: what is left
     number: bool = False
     wide: bool = False  # left out where there is little room
+    spare: bool = False  # left out where a request is shown beside the list
     shown: bool = True  # unless the address says otherwise
     hint: str = ""
 
@@ -34,18 +35,21 @@ COLUMNS = {
         Column(name="text", title="Question → answer"),
         Column(name="status", title="Outcome", width="c-out"),
         Column(name="latency", title="Latency", width="c-n", number=True),
-        Column(name="ttft", title="TTFT", width="c-n", number=True, hint="Time to the first content token"),
-        Column(name="input", title="In", width="c-t", number=True, hint="Input tokens"),
+        Column(name="ttft", spare=True, title="TTFT", width="c-n", number=True, hint="Time to the first content token"),
+        Column(name="input", spare=True, title="In", width="c-t", number=True, hint="Input tokens"),
         Column(
             name="cached", title="Cache", width="c-t", number=True, wide=True,
             hint="Input tokens read from the provider's cache",
         ),
-        Column(name="output", title="Out", width="c-t", number=True, hint="Output tokens"),
+        Column(name="output", spare=True, title="Out", width="c-t", number=True, hint="Output tokens"),
         Column(
             name="reasoning", title="Think", width="c-t", number=True, wide=True,
             hint="Output tokens spent on reasoning",
         ),
-        Column(name="tokens", title="Tokens", width="c-n", number=True, shown=False, hint="Input and output together"),
+        Column(
+            name="tokens", spare=True, title="Tokens", width="c-n", number=True, shown=False,
+            hint="Input and output together",
+        ),
         Column(name="cost", title="Cost", width="c-cost", number=True),
         Column(name="user", title="User", width="c-who", wide=True),
         Column(name="session", title="Session", width="c-who", wide=True),
@@ -54,12 +58,12 @@ COLUMNS = {
         Column(name="route", title="Route", width="c-model", shown=False),
         Column(name="finish", title="Finish", width="c-who", shown=False),
         Column(name="error", title="Error", width="c-model", shown=False),
-        Column(name="attempts", title="Attempts", width="c-n", number=True, shown=False),
+        Column(name="attempts", spare=True, title="Attempts", width="c-n", number=True, shown=False),
         Column(name="name", title="Name", width="c-model", shown=False),
         Column(name="caller", title="Called at", width="c-model", shown=False),
         Column(name="release", title="Release", width="c-who", shown=False),
         Column(name="properties", title="Properties", width="c-sum", shown=False),
-        Column(name="trace", title="Trace", width="c-link"),
+        Column(name="trace", spare=True, title="Trace", width="c-link"),
     )
 }  # fmt: skip
 
