@@ -54,7 +54,6 @@ def environment() -> Environment:
     made.filters["markdown"] = render_markdown
     made.filters.update(group_items=group_items, in_range=in_range, step_rows=step_rows)
     made.globals.update(files=asset_names(), drawn=drawn, spark=spark)
-    made.globals["files"] = asset_names()
     made.globals["usual_columns"] = [column for column in COLUMNS.values() if column.shown]
     return made
 
