@@ -4,7 +4,7 @@ One call, one record: what was told gives name and place in the tree, what was s
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +27,10 @@ TOLD = "otel"  # the api of what instrumentations tell
 SPAN_FIELDS = tuple(item.name for item in fields(Span))
 
 SLACK_NS = 1_000_000_000  # two clocks, or one that was read before and after something else
+NEAR_NS = 20_000_000  # one clock, read at slightly different moments
+MAX_LAYERS = 20
+MAX_DEPTH = 1_000
+Parents = Callable[[], Mapping[str, str | None]]
 OVERLAP = 0.8  # of the longer of two calls that are one, beside each other
 TEXT = frozenset(("chat", "text_completion", "other", ""))
 
@@ -51,37 +55,152 @@ class Seen(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What was told by its id, with the call that it is; and what only holds several calls together."""
+    """What is one call: whatever tells of it by its id, with what that tells of, from further in.
+
+    Args:
+        same: What was told, with what it stands for; from the inside to the outside.
+        crowded: What only holds several calls together.
+        again: What tells from further in of a call that has its name already, with that call.
+    """
 
     same: dict[str, str]
     crowded: set[str]
+    again: dict[str, str]
 
 
-def pair_up(calls: Iterable[Seen]) -> Pairs:
+def pair_up(calls: Iterable[Seen], parents: Parents, named: Collection[str] = ()) -> Pairs:
     """Find the calls of one trace that are one call.
 
     A call inside a call is the same one, seen from further in; more than one inside are its parts. Beside each other
-    they are one if they have the provider's id in common, or else parent, model and time.
+    they are one if they have the provider's id in common, or else place, model and time.
+
+    Args:
+        calls: All of the trace.
+        parents: Gives the parent of each span of the trace; asked only where it matters.
+        named: Calls on the wire that have the name and place of something told already.
     """
-    known = sorted(calls, key=lambda call: (call.start_ns, call.id))
-    inside: dict[str | None, list[Seen]] = defaultdict(list)
-    for call in known:
-        inside[call.parent_id].append(call)
-    same: dict[str, str] = {}
-    crowded: set[str] = set()
-    taken: set[str] = set()
-    for told in known:
-        if not told.told:
-            continue
-        parts = [call for call in inside[told.id] if call.id != told.id and fits(told, call)]
-        if len(parts) == 1:
-            same[told.id] = parts[0].id
-        elif parts:
-            crowded.add(told.id)
-        elif (twin := beside(told, [call for call in known if not call.told and call.id not in taken])) is not None:
-            taken.add(twin.id)
-            same[told.id] = twin.id
-    return Pairs(same, crowded)
+    return Pairing(calls, parents, named).pairs()
+
+
+class Pairing:
+    """The calls of one trace."""
+
+    def __init__(self, calls: Iterable[Seen], parents: Parents, named: Collection[str]) -> None:
+        self.known = {call.id: call for call in sorted(calls, key=lambda call: (call.start_ns, call.id))}
+        self.told = [call for call in self.known.values() if call.told]
+        self.seen = [call for call in self.known.values() if not call.told]
+        self.named = named
+        self.inside: dict[str | None, list[Seen]] = defaultdict(list)
+        for call in self.known.values():
+            self.inside[call.parent_id].append(call)
+        self.tree = Tree(parents)
+        self.told_by: dict[str, set[str]] = defaultdict(set)  # names of what tells of a call
+        self.same: dict[str, frozenset[str]] = {}
+
+    def pairs(self) -> Pairs:
+        leaves = [call for call in self.told if not self._parts(call)]
+        for call in self.told:
+            if call not in leaves and len(found := self._below(call)) == 1:
+                self.told_by[next(iter(found))].add(call.name)
+        for call in leaves:
+            twin = self._beside(call)
+            if twin is not None:
+                self.told_by[twin.id].add(call.name)
+                self.same[call.id] = frozenset((twin.id,))
+        tellers: dict[str, list[Seen]] = defaultdict(list)
+        crowded = set()
+        for call in self.told:
+            found = self._below(call)
+            if len(found) > 1:
+                crowded.add(call.id)
+            elif (base := next(iter(found))) != call.id:
+                tellers[base].append(call)
+        out = Pairs({}, crowded, {})
+        for base, layers in tellers.items():
+            self._stack(base, layers, out)
+        return out
+
+    def _parts(self, told: Seen) -> list[Seen]:
+        return [call for call in self.inside[told.id] if call.id != told.id and fits(told, call)]
+
+    def _below(self, call: Seen, depth: int = 0) -> frozenset[str]:
+        """The calls that are inside this one, as far in as they are known."""
+        if call.id in self.same:
+            return self.same[call.id]
+        parts = self._parts(call) if call.told and depth < MAX_LAYERS else ()
+        return frozenset(id for part in parts for id in self._below(part, depth + 1)) or frozenset((call.id,))
+
+    def _stack(self, base: str, layers: list[Seen], out: Pairs) -> None:
+        """Put what tells of one call around it, layer by layer."""
+        if len(layers) > 1 or base in self.named:
+            layers = sorted(layers, key=lambda call: (-self.tree.depth(call), -call.start_ns))
+        inner = base
+        own = self.tree.depth(self.known[base]) if base in self.named else None
+        for call in layers:
+            if own is not None and self.tree.depth(call) >= own and call.id != self.known[base].parent_id:
+                out.again[call.id] = base
+            else:
+                out.same[call.id] = inner
+                inner = call.id
+
+    def _beside(self, told: Seen) -> Seen | None:
+        """The call on the wire that is the same as *told*, which has none inside."""
+        if told.response_id:
+            for call in self.seen:
+                if call.response_id == told.response_id:
+                    return call
+        found = [
+            (distance, len(self.told_by[call.id]), abs(end_of(told) - end_of(call)), call)
+            for call in self.seen
+            if (distance := self._distance(told, call)) is not None
+        ]
+        # of several made side by side the nearest, that nobody has told of, and that ended with it
+        return min(found, key=lambda one: one[:3])[3] if found else None
+
+    def _distance(self, told: Seen, seen: Seen) -> int | None:
+        """How far apart the two stand in the tree; ``None`` where they cannot be one call."""
+        names = self.told_by[seen.id] | ({seen.name} if seen.id in self.named else set())
+        if (
+            told.name in names  # by the same instrumentation: it speaks of another call
+            or seen.family != told.family
+            or seen.models.isdisjoint(told.models)
+            or (seen.response_id and told.response_id)
+        ):
+            return None
+        if seen.parent_id == told.parent_id:
+            return 0 if shared(told, seen) >= OVERLAP or around(told, seen) else None
+        return self.tree.distance(told, seen) if around(told, seen) else None
+
+
+class Tree:
+    """Where calls stand in their trace.
+
+    Args:
+        parents: Gives the parent of each span.
+    """
+
+    def __init__(self, parents: Parents) -> None:
+        self._ask = parents
+        self._parents: Mapping[str, str | None] | None = None
+
+    def above(self, call: Seen) -> list[str | None]:
+        """The spans above a call, the nearest first."""
+        if self._parents is None:
+            self._parents = self._ask()
+        found: dict[str | None, None] = {call.parent_id: None}
+        at = call.parent_id
+        while at is not None and (at := self._parents.get(at)) not in found and len(found) < MAX_DEPTH:
+            found[at] = None
+        return list(found)
+
+    def depth(self, call: Seen) -> int:
+        """How many spans are above a call."""
+        return len(self.above(call))
+
+    def distance(self, one: Seen, other: Seen) -> int | None:
+        """How many steps the place of one is from that of the other; ``None`` where no way is known."""
+        there = {id: steps for steps, id in enumerate(self.above(other)) if id is not None}
+        return next((steps + there[id] for steps, id in enumerate(self.above(one)) if id in there), None)
 
 
 def fits(outer: Seen, inner: Seen) -> bool:
@@ -94,22 +213,15 @@ def fits(outer: Seen, inner: Seen) -> bool:
     )
 
 
-def beside(told: Seen, seen: Sequence[Seen]) -> Seen | None:
-    """The one among *seen* that is the same call as *told*."""
-    if told.response_id:
-        for call in seen:
-            if call.response_id == told.response_id:
-                return call
-    found = [
-        call
-        for call in seen
-        if call.parent_id == told.parent_id
-        and call.family == told.family
-        and not call.models.isdisjoint(told.models)
-        and not (call.response_id and told.response_id)
-        and shared(told, call) >= OVERLAP
-    ]
-    return found[0] if len(found) == 1 else None
+def end_of(call: Seen) -> int:
+    return call.start_ns + (call.duration_ns or 0)
+
+
+def around(told: Seen, seen: Seen) -> bool:
+    """Whether a call began and ended while it was being told of."""
+    if told.duration_ns is None or seen.duration_ns is None:
+        return False
+    return seen.start_ns >= told.start_ns - NEAR_NS and end_of(seen) <= end_of(told) + NEAR_NS
 
 
 def shared(one: Seen, other: Seen) -> float:
@@ -175,7 +287,7 @@ def without_doubles(records: Mapping[str, Span]) -> dict[str, Span]:
     for calls in by_trace.values():
         if not any(call.told for call in calls):
             continue
-        pairs = pair_up(calls)
+        pairs = pair_up(calls, lambda: {id: record.parent_id for id, record in records.items()})
         for id in pairs.crowded:
             out[id] = as_node(out[id])  # type: ignore[arg-type]
         moved: dict[str, str] = {}
@@ -185,5 +297,9 @@ def without_doubles(records: Mapping[str, Span]) -> dict[str, Span]:
             seen, told = out.pop(inner), out[outer]
             assert isinstance(seen, Request)
             out[outer] = named_like(seen, told)
-            moved[inner] = outer
+            moved = {old: outer if new == inner else new for old, new in moved.items()} | {inner: outer}
+        for id, record in out.items():
+            now = moved.get(record.parent_id or "")
+            if now not in (None, id):
+                out[id] = replace(record, parent_id=now)
     return out

@@ -15,7 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tra
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.trace import get_current_span
 
+from asgi_llmobs.capture import loose
 from asgi_llmobs.capture import recorder as recorders
+from asgi_llmobs.capture.loose import Known
 from asgi_llmobs.capture.recorder import Recorder, active_recorder
 from asgi_llmobs.context import Place, current_place
 from asgi_llmobs.records import Exchange, Span
@@ -26,28 +28,8 @@ __all__ = ["Bridge", "make_provider"]
 
 MAX_OPEN = 50_000  # spans under way that are known; the oldest are forgotten first
 MAX_ENDED = 2_000  # that have ended, for children that begin later
+CONVERSATION = "gen_ai.conversation.id"
 MANY = 100_000  # attributes of one span: a conversation is one attribute a field
-
-
-class Known:
-    """A span of OpenTelemetry and its place among ours."""
-
-    __slots__ = ("above", "id", "parent_id", "place", "trace_id", "wanted")
-
-    def __init__(self, id: str, trace_id: str, parent_id: str | None, place: Place | None, above: "Known | None"):
-        self.id = id
-        self.trace_id = trace_id
-        self.parent_id = parent_id
-        self.place = place  # that was current when it began
-        self.above = above
-        self.wanted = False  # something is recorded below it
-
-    def want(self) -> None:
-        """Something below is recorded: so is this, and all above."""
-        node: Known | None = self
-        while node is not None and not node.wanted:
-            node.wanted = True
-            node = node.above
 
 
 _open: OrderedDict[int, Known] = OrderedDict()
@@ -58,22 +40,18 @@ def known(span_id: int) -> Known | None:
     return _open.get(span_id) or _ended.get(span_id)
 
 
-def same(one: Place | None, other: Place | None) -> bool:
-    """Whether two places are the same point of a trace."""
-    if one is None or other is None:
-        return one is other
-    return one is other or (one.trace is other.trace and one.span_id == other.span_id)
-
-
 def innermost(here: Place | None) -> tuple[str, str] | None:
-    """Trace id and span id of the current OpenTelemetry span, if it began inside *here* and is known to us.
+    """Trace id and span id of the innermost OpenTelemetry span that began inside *here* and is known to us.
 
     What asks is about to be recorded, so that span is wanted too.
     """
     if not _open:
         return None
     found = _open.get(get_current_span().get_span_context().span_id)
-    if found is None or not (here is None or same(found.place, here)):
+    if found is not None and not (here is None or loose.same(found.place, here)):
+        found = None
+    found = loose.innermost(found, here, _open)
+    if found is None:
         return None
     found.want()
     return found.trace_id, found.id
@@ -101,9 +79,12 @@ class Bridge(SpanProcessor):
             return
         if context.span_id in _open:
             return  # another processor of ours has seen it
+        is_loose = loose.is_loose(span)
         above = known(span.parent.span_id) if span.parent is not None else None
+        if not is_loose:
+            above = loose.innermost(above, here, _open)
         id = f"{context.span_id:016x}"
-        if above is not None and (here is None or same(above.place, here) or above.place is None):
+        if above is not None and (here is None or loose.same(above.place, here) or above.place is None):
             entry = Known(id, above.trace_id, above.id, above.place if here is None else here, above)
         elif here is not None:
             entry = Known(id, here.trace.id, here.span_id, here, above)
@@ -112,8 +93,10 @@ class Bridge(SpanProcessor):
         else:
             entry = Known(id, f"{context.trace_id:032x}", None, None, None)
         _open[context.span_id] = entry
+        if is_loose:
+            loose.begun(entry)
         while len(_open) > MAX_OPEN:
-            _open.popitem(last=False)
+            loose.ended(_open.popitem(last=False)[1])
 
     @guarded("otel span")
     def on_end(self, span: ReadableSpan) -> None:
@@ -122,6 +105,7 @@ class Bridge(SpanProcessor):
         entry = _open.pop(context.span_id, None) if context is not None else None
         if entry is None or context is None:
             return
+        loose.ended(entry)
         here = entry.place
         recorder = active_recorder(here.trace if here else None, self.recorder)
         if recorder is not None and (entry.wanted or self.everything or speaks(span.attributes or {})):
@@ -176,6 +160,8 @@ def record(recorder: Recorder, told: Told, here: Place | None) -> None:
         hand_over(recorder, entry)
         return
     trace = here.trace
+    if trace.session_id is not None and entry.session_id == told.attributes.get(CONVERSATION):
+        entry = replace(entry, session_id=None)  # frameworks make one up for each run: what the app says goes first
     around: Mapping[str, Any] = {
         "properties": {**trace.properties, **here.properties, **entry.properties},
         "route": trace.route(),

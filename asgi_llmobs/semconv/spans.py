@@ -31,6 +31,8 @@ ENDED = {
     "KeyboardInterrupt": Outcome.CANCELLED,
     "GeneratorExit": Outcome.ABANDONED,
 }
+# what LlamaIndex does before a call and OpenInference tells as if it were one
+NO_CALLS = ("._prepare_chat_with_tools", "._prepare_chat_with_tools_compat")
 PROMPT_EVENTS = ("gen_ai.content.prompt", "gen_ai.content.completion")
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"
 ROLE_EVENTS = {
@@ -77,6 +79,8 @@ def entry_of(told: Told, project: str, *, full: bool = True, now_ns: int | None 
             given = {**event.attributes, **given}
     attributes = Attributes(given)
     kind = kind_of(given) or (Kind.HTTP if told.kind == SERVER and is_http(given) else Kind.SPAN)
+    if kind in REQUEST_KINDS and told.name.endswith(NO_CALLS):
+        kind = Kind.SPAN
     clock = Clock(told, now_ns if now_ns is not None else time.time_ns())
     if kind in REQUEST_KINDS:
         return exchange_of(told, attributes, kind, project, clock, full)

@@ -7,6 +7,7 @@ other id leads to it whatever comes later, and in whatever order.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -95,8 +96,17 @@ class Merging:
                 by_trace[name(record.trace_id) or ""][id] = seen_record(record)
         for trace, calls in by_trace.items():
             if any(call.told for call in calls.values()):
-                records = self._trace(project, trace, records, pair_up(calls.values()), stored)
+                ask = partial(self._parents, project, trace, records)
+                pairs = pair_up(calls.values(), ask, set(aliases.values()))
+                records = self._trace(project, trace, records, pairs, stored)
         return records
+
+    def _parents(self, project: str, trace: str, records: Records) -> dict[str, str | None]:
+        """The parent of each span of a trace, stored or not."""
+        chosen = (_spans.c.project == project) & (_spans.c.trace_id == trace)
+        rows = self.connection.execute(select(_spans.c.id, _spans.c.parent_id).where(chosen))
+        found = {row.id: row.parent_id for row in rows}
+        return found | {id: record.parent_id for (_, id), record in records.items() if record.trace_id == trace}
 
     def _aliases(self, project: str, traces: Iterable[str]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -139,7 +149,12 @@ class Merging:
             for old, new in list(moved.items()):
                 moved[old] = outer if new == inner else new
             moved[inner] = outer
+        for id, base in pairs.again.items():
+            if records.pop((project, id), None) is None:
+                self._take_out(project, id)
+            moved[id] = moved.get(base, base)
         if moved:
+            self._follow(project, trace, records, moved)
             rows = [(project, old, trace, new) for old, new in moved.items()]
             insert(self.connection, _aliases, rows, replace=True)
             chosen = (_aliases.c.project == project) & (_aliases.c.trace_id == trace)
@@ -148,6 +163,16 @@ class Merging:
                 self.connection.execute(_aliases.update().where(again).values(request_id=new))
                 scores.move(self.connection, project, old, new)
         return records
+
+    def _follow(self, project: str, trace: str, records: Records, moved: Mapping[str, str]) -> None:
+        """What hangs below a call hangs below it under the id that it has now."""
+        for place, record in records.items():
+            now = moved.get(record.parent_id or "")
+            if now not in (None, place[1]):
+                records[place] = replace(record, parent_id=now)
+        for old, new in moved.items():
+            below = (_spans.c.project == project) & (_spans.c.trace_id == trace) & (_spans.c.parent_id == old)
+            self.connection.execute(_spans.update().where(below & (_spans.c.id != new)).values(parent_id=new))
 
     def _merge(self, project: str, records: Records, outer: str, inner: str, stored: Mapping[str, Any]) -> None:
         """What was told under the id *outer* is put on the call *inner*, which has that id from now on."""

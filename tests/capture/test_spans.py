@@ -246,3 +246,105 @@ def test_as_the_engine_stores_it() -> None:
     assert [(node.depth, node.name) for node in found.nodes] == [(1, "job"), (2, "ChatModel")]
     assert (found.node_count, found.input_tokens) == (1, 3)
     obs.close()
+
+
+def begun(tracer: Any, name: str, parent: Any = None, **attributes: str) -> Any:
+    """A span that nobody makes current, as a callback begins it."""
+    return tracer.start_span(name, context=otel.set_span_in_context(parent) if parent else None, attributes=attributes)
+
+
+@pytest.fixture
+def loose(llmobs: Captured) -> Any:
+    """Of the instrumentation that leaves the context alone."""
+    return llmobs.obs.tracer_provider.get_tracer("openinference.instrumentation.langchain")
+
+
+def test_spans_that_nobody_makes_current(llmobs: Captured, loose: Any, tracer: Any) -> None:
+    """T25: what runs while one is under way is inside it, whoever tells of it; what comes later is not."""
+    chain = begun(loose, "chain")
+    model = begun(loose, "ChatModel", chain, **{"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o"})
+    with tracer.start_as_current_span("chat gpt-4o", attributes={"gen_ai.operation.name": "chat"}):
+        ask_sync()
+    model.end()
+    tool = begun(loose, "tool", chain)
+    with span("ours"):
+        pass
+    chain.end()
+    with span("in the tool that goes on"):
+        pass
+    tool.end()
+    with trace("later"):
+        ask_sync()
+
+    names = {record.id: record.name for record in llmobs.spans}
+    assert [(record.name, names.get(record.parent_id or "")) for record in llmobs.spans] == [
+        ("chain", None), ("ChatModel", "chain"), ("tool", "chain"), ("ours", "tool"),
+        ("in the tool that goes on", "tool"), ("later", None), ("chat gpt-4o", "later"),
+    ]  # fmt: skip
+    assert len(llmobs.requests) == 2
+
+
+def test_tasks_beside_each_other(llmobs: Captured, loose: Any) -> None:
+    """Begun in threads, as async callbacks are: four at once are still one record each."""
+
+    async def branch(number: int) -> None:
+        told = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o"}
+        model = await asyncio.to_thread(begun, loose, f"ChatModel {number}", **told)
+        await ask(str(number))
+        await asyncio.to_thread(model.end)
+
+    async def work() -> None:
+        with trace("work"):
+            await asyncio.gather(*map(branch, range(4)))
+
+    asyncio.run(work())
+
+    assert tree(llmobs) == {"work": None} | {f"ChatModel {number}": "work" for number in range(4)}
+    assert {record.text for record in llmobs.requests} == {"0", "1", "2", "3"}
+
+
+def test_two_frameworks_tell_of_one_call(llmobs: Captured, tracer: Any) -> None:
+    """N4: on branches of their own, and the call made in neither or in one of them: one record at the outer place."""
+    told = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o"}
+    with tracer.start_as_current_span("agent"):
+        step = tracer.start_span("step")
+        first = begun(tracer, "Model.call", step, **told)
+        with tracer.start_as_current_span("task"), tracer.start_as_current_span("openai.chat", attributes=told):
+            ask_sync()
+        first.end()
+        step.end()
+
+    found = tree(llmobs)
+    assert len(llmobs.requests) == 1 and len(found) == 4
+    assert found["task"] == found["step"] == "agent"
+
+
+def test_two_calls_of_one_instrumentation_are_two(llmobs: Captured, tracer: Any) -> None:
+    """What it tells twice by the same name are two calls, also if only one was seen on the wire."""
+    told = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o"}
+    with tracer.start_as_current_span("agent"):
+        one, other = begun(tracer, "Model.call", **told), begun(tracer, "Model.call", **told)
+        ask_sync()
+        one.end()
+        other.end()
+
+    assert len(llmobs.requests) == 2
+
+
+def test_a_session_that_a_framework_makes_up(llmobs: Captured, tracer: Any) -> None:
+    """An id of a conversation is the session where the app names none."""
+    said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": "c-1"}
+    for session in ("s-1", None):
+        with trace("job", session=session), tracer.start_as_current_span("agent", attributes=said):
+            pass
+
+    assert [record.session_id for record in llmobs.spans if record.name == "agent"] == ["s-1", "c-1"]
+
+
+def test_what_llama_index_does_before_a_call(llmobs: Captured, tracer: Any) -> None:
+    """It is told as a call of a model, and is none."""
+    with tracer.start_as_current_span("OpenAI._prepare_chat_with_tools", attributes=LLM):
+        pass
+
+    assert [record.kind for record in llmobs.spans] == ["span"]
+    assert llmobs.requests == []

@@ -149,3 +149,21 @@ def test_nothing_is_left_of_a_trace(database: Database) -> None:
 def test_a_call_is_a_request() -> None:
     """What the tests above give the store is what capture gives it."""
     assert isinstance(TOLD, Request) and isinstance(SEEN, Request)
+
+
+def test_a_second_framework_from_further_in(database: Database) -> None:
+    """N4: layers that stand beside each other, told one after the other; what hangs below them stays in the tree."""
+    task = Span(id="1" * 16, trace_id=TRACE, parent_id=AGENT.id, name="task", start_ns=START, duration_ns=9 * SECOND)
+    outer = replace(TOLD, start_ns=SEEN.start_ns - 2, duration_ns=(SEEN.duration_ns or 0) + 4)
+    inner = replace(outer, id="e" * 16, parent_id=task.id, name="openai.chat", start_ns=SEEN.start_ns - 1)
+    seen = replace(SEEN, parent_id=task.id)
+    below = replace(BELOW, parent_id=inner.id)
+    for order in permutations([outer, inner, seen, below]):
+        fresh = Database("sqlite://")
+
+        found = stored(fresh, *([one] for one in order), [task], [AGENT])
+
+        assert (found.node_count, found.input_tokens) == (1, 20), [one.name for one in order]
+        assert [node.name for node in found.nodes if node.orphan] == []
+        assert {"below", "task"} < {node.name for node in found.nodes}
+        fresh.dispose()
