@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import and_, select, true
 
@@ -25,7 +25,7 @@ __all__ = ["Endpoint", "Endpoints", "MOST_TRACES", "endpoints"]
 
 traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
 
-MOST_TRACES = 20_000
+MOST_TRACES = 10_000
 INCOMING = (str(Kind.HTTP), str(Kind.WEBSOCKET))
 KNOWN = ("route", "user", "session")
 GONE = "cancelled"
@@ -69,6 +69,23 @@ class Endpoints:
     partial_since_ns: int | None  # older requests of the window were not looked at
 
 
+class Incoming(NamedTuple):
+    """What counts of a trace that an incoming request began."""
+
+    route: str | None
+    start_ns: int
+    outcome: str
+    own_ns: int | None
+    waited_ns: int | None
+    requests: int
+    succeeded: int
+    finished: int
+    cost: int | None
+    unpriced: int
+    input_tokens: int | None
+    output_tokens: int | None
+
+
 def endpoints(db: Database, flt: Filter, *, since_ns: int, until_ns: int) -> Endpoints:
     """The endpoints in a range of time, which is widened to whole steps.
 
@@ -87,8 +104,8 @@ def endpoints(db: Database, flt: Filter, *, since_ns: int, until_ns: int) -> End
             raise FilterError(key, "endpoints are narrowed down by time, route, user and session")
     window = window_of(since_ns, until_ns)
     rows, edge = traces_of(db, flt, window)
-    by_route: dict[str, list[Any]] = defaultdict(list)
-    by_step: dict[int, list[Any]] = defaultdict(list)
+    by_route: dict[str, list[Incoming]] = defaultdict(list)
+    by_step: dict[int, list[Incoming]] = defaultdict(list)
     for row in rows:
         by_route[row.route or ""].append(row)
         by_step[row.start_ns // window.step_ns * window.step_ns].append(row)
@@ -103,35 +120,30 @@ def endpoints(db: Database, flt: Filter, *, since_ns: int, until_ns: int) -> End
     )
 
 
-def traces_of(db: Database, flt: Filter, window: Window) -> tuple[Sequence[Any], int | None]:
-    columns = traces.c
-    where = and_(
-        columns.project == name(flt.project), columns.start_ns >= window.since_ns, columns.start_ns < window.until_ns
-    )
-    order = columns.start_ns.desc()
+def traces_of(db: Database, flt: Filter, window: Window) -> tuple[list[Incoming], int | None]:
+    columns, order = traces.c, traces.c.start_ns.desc()
+    owner = columns.project == name(flt.project)
     meant = and_(
         columns.kind.in_(INCOMING),
         any_of(columns.route, flt.route, wildcards=True) if flt.route else true(),
         any_of(columns.user_id, flt.user) if flt.user else true(),
         any_of(columns.session_id, flt.session) if flt.session else true(),
     )
-    query = select(
-        columns.route, columns.start_ns, columns.outcome, columns.own_ns, columns.waited_ns, columns.requests,
-        columns.succeeded, columns.finished, columns.cost, columns.unpriced, columns.input_tokens,
-        columns.output_tokens,
-    )  # fmt: skip
+    query = select(*(columns[label] for label in Incoming._fields))
     with db.read() as connection:
-        last = select(columns.start_ns).where(where).order_by(order, columns.trace_id.desc()).offset(MOST_TRACES)
+        inside = and_(owner, columns.start_ns >= window.since_ns, columns.start_ns < window.until_ns)
+        last = select(columns.start_ns).where(inside).order_by(order, columns.trace_id.desc()).offset(MOST_TRACES)
         edge = connection.execute(last.limit(1)).scalar()
-        newer = columns.start_ns > edge if edge is not None else true()
-        rows = connection.execute(query.where(where, meant, newer).order_by(order)).all()
+        if edge is not None:  # one bound, not two: the second would be looked at row by row
+            inside = and_(owner, columns.start_ns > edge, columns.start_ns < window.until_ns)
+        rows = [Incoming._make(row) for row in connection.execute(query.where(inside, meant).order_by(order))]
     return rows, None if edge is None else edge + 1
 
 
-def endpoint(rows: Sequence[Any], route: str, start_ns: int) -> Endpoint:
+def endpoint(rows: Sequence[Incoming], route: str, start_ns: int) -> Endpoint:
     outcomes = [row.outcome for row in rows]
-    timed = [row for row in rows if row.own_ns is not None and row.waited_ns is not None]
-    own, waited = sum(row.own_ns for row in timed), sum(row.waited_ns for row in timed)
+    timed = [(row.own_ns, row.waited_ns) for row in rows if row.own_ns is not None and row.waited_ns is not None]
+    own, waited = sum(pair[0] for pair in timed), sum(pair[1] for pair in timed)
     cost = added(row.cost for row in rows)
     succeeded = outcomes.count("ok")
     whole = dollars(cost)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Select, and_, func, select, true
+from sqlalchemy import Connection, Select, and_, func, select
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
@@ -218,9 +218,11 @@ def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tupl
         last = select(spans.c.start_ns).where(base).order_by(*order).offset(MOST_ROWS).limit(1)
         edge = connection.execute(last).scalar()
         query = query.order_by(*order)
-    # those that start with the first that is left out are left out too: what is said holds from then on
-    where = and_(base, narrow.where, spans.c.start_ns > edge if edge is not None else true())
-    return connection.execute(query.where(where)).all(), None if edge is None else edge + 1
+        if edge is not None:
+            # those that start with the first that is left out are left out too: what is said holds from then on
+            base = base_of(connection, replace(flt, since_ns=edge + 1))
+    rows = connection.execute(query.where(base, narrow.where)).all()
+    return rows, None if edge is None else edge + 1
 
 
 def from_rows(connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int) -> Parts:
