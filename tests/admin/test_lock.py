@@ -352,7 +352,7 @@ class TestToken:
         visitor = Visitor(make_admin(token(TOKEN, role="metrics")))
         visitor.post("/login", {"secret": TOKEN, "role": "owner"})
 
-        assert is_in(visitor.get("/?role=owner"))
+        assert is_in(visitor.get("/")) and visitor.get("/?role=owner").status == 422
         assert visitor.get("/requests?role=owner").status == 403
 
     @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/json", ""])
