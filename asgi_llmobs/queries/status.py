@@ -10,14 +10,17 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.tables import SessionRow, SpanRow, TraceRow, WorkerRow
+from asgi_llmobs.store.rollups import DAY_HOURS
+from asgi_llmobs.store.tables import RollupRow, SeriesRow, SessionRow, SpanRow, TraceRow, WorkerRow
 from asgi_llmobs.store.upgrade import stored_version
 from asgi_llmobs.store.values import name
 from asgi_llmobs.store.workers import GONE_NS
 
-__all__ = ["StoreStatus", "WorkerStatus", "Workers", "store_status", "workers"]
+__all__ = ["Growth", "StoreStatus", "WorkerStatus", "Workers", "growth", "store_status", "workers"]
 
 SHOWN = 200
+WEEK = 7  # days
+DAY_NS = 86_400_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +80,22 @@ class Workers:
     balanced: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """What a project adds to the store a day, and what it holds now; bytes are its share of the database."""
+
+    requests_a_day: float
+    bytes_a_day: float
+    spans_a_day: float
+    size_bytes: int
+    spans: int
+
+
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
 sessions: Any = SessionRow.__table__  # type: ignore[attr-defined]
+rollups: Any = RollupRow.__table__  # type: ignore[attr-defined]
+series: Any = SeriesRow.__table__  # type: ignore[attr-defined]
 
 
 def store_status(db: Database, *, project: str) -> StoreStatus:
@@ -89,26 +105,63 @@ def store_status(db: Database, *, project: str) -> StoreStatus:
         StoreError: The database cannot be read.
     """
     place = name(project)
-    own = spans.c.project == place
-    requests = (own, spans.c.is_request == 1)
+    own = (spans.c.project == place, spans.c.is_request == 1)
+    kinds = rollups.join(series, series.c.key == rollups.c.series)
+    days = (rollups.c.project == place, rollups.c.hours == DAY_HOURS)
+    counted = func.sum(rollups.c.requests)
     with db.read() as connection:
-        newest = connection.execute(select(func.max(spans.c.start_ns)).where(*requests)).scalar()
-        oldest = connection.execute(select(func.min(spans.c.start_ns)).where(*requests)).scalar()
-        grouped = select(spans.c.provider, func.count()).where(*requests).group_by(spans.c.provider)
-        by_provider = connection.execute(grouped.order_by(func.count().desc())).all()
+        newest = connection.execute(select(func.max(spans.c.start_ns)).where(*own)).scalar()
+        oldest = connection.execute(select(func.min(spans.c.start_ns)).where(*own)).scalar()
+        # from the sums: to count a million rows takes seconds
+        grouped = select(series.c.provider, counted).select_from(kinds).where(*days).group_by(series.c.provider)
+        by_provider = connection.execute(grouped.order_by(counted.desc())).all()
+        inside = select(func.count(), func.sum(traces.c.spans)).where(traces.c.project == place)
+        trees, nodes = connection.execute(inside).one()
         return StoreStatus(
             backend=connection.dialect.name,
             location=db.location,
             schema_version=stored_version(connection),
             size_bytes=size_of(connection),
-            requests=sum(count for _, count in by_provider),
-            spans=connection.execute(select(func.count()).where(own)).scalar() or 0,
-            traces=connection.execute(select(func.count()).where(traces.c.project == place)).scalar() or 0,
+            requests=sum(int(count) for _, count in by_provider),
+            spans=int(nodes or 0),
+            traces=int(trees),
             sessions=connection.execute(select(func.count()).where(sessions.c.project == place)).scalar() or 0,
             oldest_ns=oldest,
             newest_ns=newest,
-            by_provider={provider or "unknown": count for provider, count in by_provider},
+            by_provider={provider or "unknown": int(count) for provider, count in by_provider if count},
         )
+
+
+def growth(db: Database, *, project: str, now_ns: int) -> Growth:
+    """How fast the store grows, by the last week; what is younger than a week counts from its first request.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    place = name(project)
+    first_day = now_ns // DAY_NS - WEEK
+    days = (rollups.c.project == place, rollups.c.hours == DAY_HOURS)
+    with db.read() as connection:
+        every, since = connection.execute(
+            select(func.sum(rollups.c.requests), func.min(rollups.c.start)).where(*days)
+        ).one()
+        lately = select(func.sum(rollups.c.requests)).where(*days, rollups.c.start >= first_day)
+        requests = int(connection.execute(lately).scalar() or 0)
+        nodes = connection.execute(select(func.sum(traces.c.spans)).where(traces.c.project == place)).scalar()
+        whole = connection.execute(select(func.sum(rollups.c.requests)).where(rollups.c.hours == DAY_HOURS)).scalar()
+        size = size_of(connection)
+    # the database is shared by its projects: each has its share by its requests
+    share = 0.0 if not whole else int(every or 0) / int(whole)
+    length = WEEK if since is None else max(1.0, min(WEEK, now_ns / DAY_NS - max(int(since), first_day)))
+    per_day = requests / length
+    bytes_each = (size or 0) * share / int(every) if every else 0.0
+    return Growth(
+        requests_a_day=per_day,
+        bytes_a_day=per_day * bytes_each,
+        spans_a_day=per_day * (int(nodes or 0) / int(every)) if every else 0.0,
+        size_bytes=int((size or 0) * share),
+        spans=int(nodes or 0),
+    )
 
 
 def workers(db: Database, *, project: str) -> Workers:

@@ -1,5 +1,6 @@
-"""Settings, help and going straight to what one knows the name of."""
+"""Settings, help, status, and going straight to what one knows the name of."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,11 @@ from asgi_llmobs.admin import Admin
 from asgi_llmobs.config import OPTIONS, Config
 from asgi_llmobs.queries.jump import meant
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.write import Sink
 from tests.admin.reading import read
 from tests.admin.seeding import fill
 from tests.admin.visiting import Visitor
+from tests.making import SECOND, request
 
 
 def everybody(_: Any) -> str:
@@ -127,3 +130,57 @@ class TestJump:
         fill(database, project="theirs")
 
         assert meant(database, "ada", project="default") == [] and meant(database, "ada", project="theirs")
+
+
+DAY = 86_400 * SECOND
+
+
+class TestStatus:
+    """What grows, until when there is room, and what a killed process would lose."""
+
+    def status(self, database: Database, **options: Any) -> dict[str, Any]:
+        config = Config.make({}, **options)
+        stats = {"captured": 0, "stored": 0, "spooled": 0, "dropped": {}, "failures": {}, "last_error": None}
+        stats["durable"] = options.get("spool_bytes", 1) != 0
+        admin = Admin(database=database, config=config, auth=everybody, environ={}, stats=lambda: stats)
+        found: dict[str, Any] = Visitor(admin).get("/status.json").json
+        return found
+
+    def test_growth(self, database: Database) -> None:
+        """Fourteen requests in the last week, half of the project's: two a day, and as many bytes as they have."""
+        now = time.time_ns()
+        half = [request(start_ns=now - at * DAY // 2) for at in range(14)]
+        Sink(database).write([*half, *(request(start_ns=now - 30 * DAY) for _ in range(14))])
+        grown = self.status(database)["growth"]
+
+        assert grown["requests_a_day"] == pytest.approx(2, rel=0.2) and grown["spans"] == 28
+        assert grown["bytes_a_day"] == pytest.approx(grown["requests_a_day"] * grown["size_bytes"] / 28)
+
+    @pytest.mark.parametrize(
+        ("retention", "said"),
+        [
+            (None, "Everything is kept. In 30 days this will be about"),
+            ("30d", "Kept for 30 d 00 h: at this rate about"),
+            ("1TB", "nothing came in the last week"),
+            ("2", "Kept up to 2 spans: the oldest traces go as new ones come."),
+            ("30d,bodies=7d", "Bodies and texts go after 7 d 00 h; their spans stay."),
+            ("other: 1d", "Everything is kept."),
+        ],
+    )
+    def test_forecast(self, database: Database, retention: str | None, said: str) -> None:
+        """Each limit in a sentence, with when it is reached."""
+        Sink(database).write([request(start_ns=time.time_ns() - 30 * DAY) for _ in range(3)])
+
+        assert said in " ".join(self.status(database, retention=retention)["forecast"])
+
+    def test_when_a_limit_is_reached(self, database: Database) -> None:
+        """Seven a day up to a hundred, seven there: in about 13 days."""
+        Sink(database).write([request(start_ns=time.time_ns() - at * SECOND) for at in range(7)])
+
+        (line, _) = self.status(database, retention="100")["forecast"]
+        assert line.startswith("Kept up to 100 spans: reached in about 13 d")
+
+    def test_why_it_waits_in_memory(self, database: Database) -> None:
+        """No without a reason is no answer."""
+        assert self.status(database)["memory_only"] is None
+        assert "spool_bytes is 0" in self.status(database, spool_bytes=0)["memory_only"]

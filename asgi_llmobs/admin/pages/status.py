@@ -1,11 +1,14 @@
 """The status: what is captured and what cannot be, the counters and their sum, the store."""
 
 import importlib.metadata
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from asgi_llmobs.admin.formats import duration, size
 from asgi_llmobs.admin.page import Page, Permission, View
-from asgi_llmobs.queries.status import store_status, workers
+from asgi_llmobs.limits import Plan
+from asgi_llmobs.queries.status import DAY_NS, Growth, growth, store_status, workers
 from asgi_llmobs.safely import failures
 
 __all__ = ["ROUTES"]
@@ -30,12 +33,16 @@ EVENTS = 20
 def load(view: View) -> dict[str, Any]:
     """Everything on one page."""
     stats = counters(view.stats() if view.stats is not None else None)
+    grown = growth(view.database, project=view.project, now_ns=time.time_ns())
     return {
         "stats": stats,
         "balanced": balanced(stats),
         "failures": failures(),
         "workers": workers(view.database, project=view.project),
         "overhead": overhead(stats),
+        "memory_only": memory_only(stats, view),
+        "growth": grown,
+        "forecast": forecast(grown, view),
         "events": view.database.events[-EVENTS:][::-1],
         "store": store_status(view.database, project=view.project),
         "captured": CAPTURED,
@@ -68,6 +75,55 @@ def overhead(stats: dict[str, Any] | None) -> dict[str, int | None] | None:
         "queue_age_ns": stats["queue_age_ns"],
         "batch_ns": stats["batch_ns"],
     }
+
+
+def memory_only(stats: dict[str, Any] | None, view: View) -> str | None:
+    """Why what waits to be stored would not outlive a killed process; ``None`` where it would."""
+    if stats is None or stats.get("durable", True):
+        return None
+    if stats.get("trouble"):
+        return str(stats["trouble"])
+    if not view.config.spool_bytes:
+        return "spool_bytes is 0, so what waits to be stored waits in memory"
+    if view.database.sqlite and view.database.path is None:
+        return "the store itself is in memory"
+    return "this platform has no files that can be shared and locked as we need it"
+
+
+def forecast(grown: Growth, view: View) -> list[str]:
+    """What retention will do at the growth of the last week, in sentences."""
+    plan = Plan() if view.config.retention is None else Plan.parse(view.config.retention)
+    limits = plan.of(view.project, own=view.project == view.config.project)
+    if limits is None or not (limits.records or limits.bodies):
+        month = grown.size_bytes + 30 * grown.bytes_a_day
+        return [
+            f"Everything is kept. In 30 days this will be about {size(int(month))}. To set limits: retention=30d,2GB."
+        ]
+    said = []
+    if limits.age_ns is not None:
+        days = limits.age_ns / DAY_NS
+        said.append(f"Kept for {duration(limits.age_ns)}: at this rate about {size(int(days * grown.bytes_a_day))}.")
+    if limits.size_bytes is not None:
+        said.append(
+            f"Kept up to {size(limits.size_bytes)}: {reached(grown.size_bytes, grown.bytes_a_day, limits.size_bytes)}."
+        )
+    if limits.spans is not None:
+        said.append(f"Kept up to {limits.spans:,} spans: {reached(grown.spans, grown.spans_a_day, limits.spans)}.")
+    if limits.bodies_age_ns is not None:
+        said.append(f"Bodies and texts go after {duration(limits.bodies_age_ns)}; their spans stay.")
+    if limits.bodies_size_bytes is not None:
+        said.append(f"Bodies and texts are kept up to {size(limits.bodies_size_bytes)}; their spans stay.")
+    if limits.bodies_spans is not None:
+        said.append(f"Bodies and texts are kept of the newest {limits.bodies_spans:,} spans.")
+    return [*said, "What is pinned or was judged stays."]
+
+
+def reached(now: float, a_day: float, limit: int) -> str:
+    if now >= limit:
+        return "the oldest traces go as new ones come"
+    if a_day <= 0:
+        return "nothing came in the last week, so it is not reached"
+    return f"reached in about {duration(int((limit - now) / a_day * DAY_NS))}"
 
 
 def version() -> str:
