@@ -1,0 +1,126 @@
+"""Dashboards in Chromium: values under the pointer, a range by dragging, tables without JavaScript, axe."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from asgi_llmobs.admin import Admin
+from asgi_llmobs.records import Cost, Kind
+from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.write import Sink
+from asgi_llmobs.testing import serve
+from tests.browser.conftest import Watched
+from tests.making import SECOND, priced, request, span
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+PAGES = ("", "?by=model&and=route", "users", "users/ada", "properties", "properties/plan", "models", "models/acme",
+         "endpoints")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def board(chrome: Any) -> Iterator[str]:
+    """The address of an admin over a day of requests to two endpoints."""
+    database = Database("sqlite://")
+    records: list[Any] = []
+    hour = 3_600 * SECOND
+    now = time.time_ns() // hour * hour
+    for number in range(60):
+        start = now - number * hour // 3
+        root = span(kind=Kind.HTTP, route=f"/r{number % 2}", start_ns=start, duration_ns=3 * SECOND, user_id="ada")
+        cost = {"cost": priced("0.01")} if number % 3 else {"request_model": "acme", "cost": Cost(reason="no price")}
+        records += [root, request(trace_id=root.trace_id, parent_id=root.id, start_ns=start, route=root.route,
+                                  user_id="ada", properties={"plan": "pro"}, **cost)]  # fmt: skip
+    Sink(database).write(records)
+    with serve(Admin(database=database, auth=lambda _: "owner", environ={})) as url:
+        yield url
+    database.dispose()
+
+
+Open = Callable[..., Watched]
+
+
+def test_values_and_dragging(opened: Open, board: str) -> None:
+    """The pointer shows a step's values in every chart; a drag sets the range, which the table then has alone."""
+    view = opened(board)
+    view.go("/?since=24h&by=model")
+    page = view.page
+    area = page.locator(".chart .area").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    assert box is not None
+    middle = box["y"] + 60
+
+    page.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    page.locator(".chart.pointed").first.wait_for()
+    told = page.locator(".chart.pointed .readout").all_inner_texts()
+    assert len(told) == page.locator(".chart .area").count() and all("–" in text for text in told)
+    assert "gpt-4o 2" in told[0] and "acme 1" in told[0]
+
+    page.mouse.move(box["x"] + box["width"] * 0.25, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    assert page.locator(".cursor[visibility=visible]").count() == len(told)
+    with page.expect_navigation():
+        page.mouse.up()
+    asked = parse_qs(urlsplit(page.url).query)
+    assert asked["by"] == ["model"] and asked["since"][0] < asked["until"][0] and asked["until"][0].endswith(":00:00Z")
+    assert page.locator("[data-values] tbody tr").count() < 64
+    page.get_by_text("Values of the charts as a table").click()
+    page.locator("[data-values] tbody a").nth(3).click()
+    assert "/requests?" in page.url
+
+
+def test_clicking_and_choosing(opened: Open, board: str) -> None:
+    """A click on a step leads to its rows; periods and groups are chosen without a button."""
+    view = opened(board)
+    view.go("/?since=24h")
+    page = view.page
+    box = page.locator(".chart .area").first.bounding_box()
+    assert box is not None
+    with page.expect_navigation():
+        page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 50)
+    assert "/requests?since=" in page.url and page.locator("[data-row]").count() == 3
+    page.go_back()
+    page.get_by_role("link", name="7 days").click()
+    assert page.url.endswith("?since=7d")
+    with page.expect_navigation():
+        page.get_by_label("Group by").select_option("route")
+    page.get_by_role("heading", name="By route").wait_for()
+    assert page.locator(".sums tbody tr").count() == 2 and "since=7d" in page.url
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**route*")
+    assert page.locator(".chip").first.inner_text().startswith("route:")
+
+
+def test_reading_without_javascript(opened: Open, board: str) -> None:
+    """Every figure of the charts stands in a table, whose times lead to rows."""
+    view = opened(board, java_script_enabled=False)
+    view.go("/")
+    page = view.page
+    page.get_by_text("Values of the charts as a table").click()
+    assert page.locator("[data-values] tbody tr").first.is_visible()
+    page.locator("[data-values] tbody a").nth(5).click()
+    page.get_by_role("heading", name="Requests").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_axe_and_width(opened: Open, board: str, scheme: Any) -> None:
+    """axe finds nothing serious, and nothing is wider than a phone."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    for width in (1280, 390):
+        # axe puts a script of its own into the page, which the policy would rightly refuse
+        view = opened(board, checked=False, color_scheme=scheme, bypass_csp=True,
+                      viewport={"width": width, "height": 800})  # fmt: skip
+        for path in PAGES:
+            view.go(f"/{path}")
+            assert not view.page.evaluate("document.documentElement.scrollWidth > innerWidth"), (path, width)
+            found = axe.run(view.page).response["violations"]
+            serious = [(rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in found
+                       if rule["impact"] in ("serious", "critical")]  # fmt: skip
+            assert serious == [], (path, width)
