@@ -60,7 +60,7 @@ def test_nothing_from_elsewhere(stylesheet: str) -> None:
 
     assert not re.search(r"url\(|@import|https?:", stylesheet)
     for script in scripts:
-        own = script.replace("await import(new URL(root.dataset.palette, document.baseURI).href)", "")
+        own = re.sub(r"await import\(new URL\(.+?\)\.href\)", "", script)  # of a page of ours, named by it
         assert not re.search(r"https?:|\bimport\b|innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", own)
 
 
@@ -68,3 +68,11 @@ def test_templates_hold_no_style_attributes() -> None:
     """The policy of the pages allows neither style attributes nor inline handlers."""
     for path in templates_directory().rglob("*.html"):
         assert not re.search(r"\sstyle=|\son\w+=|javascript:|\|\s*safe\b", path.read_text()), path.name
+
+
+def test_a_class_means_one_thing(stylesheet: str) -> None:
+    """Two parts of the stylesheet never give one class, alone, two looks: the later would change the earlier."""
+    plain = re.sub(r"@media[^{]*\{(?:[^{}]*\{[^{}]*\})*\s*\}", "", stylesheet)
+    names = re.findall(r"(?:^|\})\s*(\.[\w-]+)\s*\{", plain, re.MULTILINE)
+
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
