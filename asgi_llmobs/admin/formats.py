@@ -33,7 +33,7 @@ __all__ = [
 
 NOTHING = "–"
 BINARY_WITHIN = 1024
-MOST_SHOWN = 256 * 1024
+MOST_SHOWN = 64 * 1024  # of a body; the tree of it asks for all
 MOST_VALUES = 60_000  # characters of one value in a conversation
 # marks that turn the reading direction: in a line of a list they could make one name look like another
 DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F), "\ufffd")
