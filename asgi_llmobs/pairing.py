@@ -11,15 +11,19 @@ from typing import Any, NamedTuple
 from asgi_llmobs.records import Request, Span
 
 __all__ = [
+    "SLACK_NS",
     "TOLD",
+    "Home",
     "Pairs",
     "Seen",
     "as_node",
+    "brought_home",
     "innermost_first",
     "models",
     "named_like",
     "pair_up",
     "seen_record",
+    "strays",
     "without_doubles",
 ]
 
@@ -28,11 +32,19 @@ SPAN_FIELDS = tuple(item.name for item in fields(Span))
 
 SLACK_NS = 1_000_000_000  # two clocks, or one that was read before and after something else
 NEAR_NS = 20_000_000  # one clock, read at slightly different moments
+OPENAI_FORM = "chatcmpl-"
 MAX_LAYERS = 20
 MAX_DEPTH = 1_000
 Parents = Callable[[], Mapping[str, str | None]]
 OVERLAP = 0.8  # of the longer of two calls that are one, beside each other
 TEXT = frozenset(("chat", "text_completion", "other", ""))
+
+
+class Home(NamedTuple):
+    """Where a call was made."""
+
+    trace_id: str
+    parent_id: str | None
 
 
 class Seen(NamedTuple):
@@ -164,7 +176,7 @@ class Pairing:
             told.name in names  # by the same instrumentation: it speaks of another call
             or seen.family != told.family
             or seen.models.isdisjoint(told.models)
-            or (seen.response_id and told.response_id)
+            or contradict(told.response_id, seen.response_id)
         ):
             return None
         if seen.parent_id == told.parent_id:
@@ -211,6 +223,13 @@ def fits(outer: Seen, inner: Seen) -> bool:
         and inner.start_ns >= outer.start_ns - SLACK_NS
         and (end is None or inner.start_ns <= end)
     )
+
+
+def contradict(told: str | None, seen: str | None) -> bool:
+    """Whether two ids cannot be of one answer: litellm makes up its own, in OpenAI's form, for whoever answered."""
+    if told is None or seen is None:
+        return False
+    return not told.startswith(OPENAI_FORM) or seen.startswith(OPENAI_FORM)
 
 
 def end_of(call: Seen) -> int:
@@ -277,8 +296,35 @@ def named_like(seen: Request, told: Span) -> Request:
     )
 
 
+def strays(records: Iterable[Span]) -> dict[str, Request]:
+    """What was told outside any trace of a call that may be in one, by the provider's id of its answer.
+
+    litellm calls back from a thread that knows nothing of where the call was made.
+    """
+    return {
+        record.response_id: record
+        for record in records
+        if isinstance(record, Request) and record.api == TOLD and record.parent_id is None and record.response_id
+    }
+
+
+def brought_home(record: Span, homes: Mapping[str, Home]) -> Span:
+    """A record of a stray trace in the trace that it belongs to."""
+    home = homes.get(record.trace_id)
+    if home is None:
+        return record
+    return replace(record, trace_id=home.trace_id, parent_id=record.parent_id or home.parent_id)
+
+
 def without_doubles(records: Mapping[str, Span]) -> dict[str, Span]:
     """All records of a process, by id, with one for each call: what the store does, in memory."""
+    stray = strays(records.values())
+    homes = {
+        stray[record.response_id].trace_id: Home(record.trace_id, record.parent_id)
+        for record in records.values()
+        if isinstance(record, Request) and record.api != TOLD and record.response_id in stray
+    }
+    records = {id: brought_home(record, homes) for id, record in records.items()}
     by_trace: dict[str, list[Seen]] = defaultdict(list)
     for record in records.values():
         if isinstance(record, Request):

@@ -19,6 +19,8 @@ CAPTURE_BODIES = 8  # times max_body: what is held of one body until it was read
 MANY_CHUNKS = 8_192  # so many keep their own time; further ones are put together into pieces
 PIECE = 16 * 1024
 PART_NS = 250_000_000  # what streams for longer than this, or more than a piece, is noted on the way
+EVENT_STREAM = b"text/event-stream"
+LAST = 96  # bytes in which the last event of a stream is looked for: it may be padded with blanks
 FAMILIES = ("httpx", "httpx2")
 
 
@@ -32,6 +34,7 @@ class Call:
         "_part_clock",
         "_part_size",
         "_request_tail",
+        "_streams",
         "_tail",
         "_tail_clocks",
         "_tail_size",
@@ -55,6 +58,7 @@ class Call:
         self._tail_size = 0
         self._request_tail: deque[Any] = deque()
         self._hash: Any = None
+        self._streams = False
         self._ambient = id(sys.exc_info()[1])  # a call may be made while an older exception is being handled
 
     def sent(self, data: bytes) -> None:
@@ -94,6 +98,7 @@ class Call:
             exchange.status = status
             exchange.response_headers = headers
             exchange.headers_clock_ns = time.monotonic_ns()
+            self._streams = any(value.startswith(EVENT_STREAM) for _, value in headers)
 
     def received(self, data: bytes) -> None:
         """A piece of the response body came in."""
@@ -116,6 +121,10 @@ class Call:
             self._part_clock = exchange.chunk_clocks[-1] + PART_NS
             self._part_size = exchange.response_size + PIECE
             self.recorder.progress(exchange)
+        if self._streams and is_last(data):
+            self.finish(
+                Outcome.ABANDONED
+            )  # the dialect will tell that it is complete; litellm reads no further and closes nothing
 
     def begins_with(self, data: bytes) -> bool:
         """Whether the response came with *data* as its first piece."""
@@ -225,6 +234,14 @@ class Call:
             self.fail(error)
         else:
             self.finish(Outcome.ABANDONED)
+
+
+def is_last(data: bytes) -> bool:
+    """Whether a piece of an event stream ends with Anthropic's last event, after which nothing comes."""
+    if b'"message_stop"' not in data[-LAST:]:
+        return False
+    line = data[-LAST:].rstrip().rpartition(b"\n")[2]
+    return line.startswith(b"data:") and line.endswith(b"}")
 
 
 def put_together(chunks: MutableSequence[Any], data: bytes, clocks: MutableSequence[int] | None = None) -> None:

@@ -134,6 +134,12 @@ MLFLOW = Dialect(
     },
 )  # fmt: skip
 
+# litellm names its own functions
+LITELLM = {
+    "acompletion": Kind.LLM, "text_completion": Kind.LLM, "atext_completion": Kind.LLM, "responses": Kind.LLM,
+    "aresponses": Kind.LLM, "anthropic_messages": Kind.LLM, "aembedding": Kind.EMBEDDING, "arerank": Kind.RERANKER,
+}  # fmt: skip
+
 GENAI = Dialect(
     "gen_ai",
     "semantic-conventions-genai, read with semantic-conventions 1.44; and what came before it since 1.27",
@@ -148,6 +154,7 @@ GENAI = Dialect(
         "delete_memory_store": Kind.SPAN, "evaluation": Kind.EVALUATOR, "guardrail": Kind.GUARDRAIL,
         "llm": Kind.LLM, "embedding": Kind.EMBEDDING, "retriever": Kind.RETRIEVER, "tool": Kind.TOOL,
         "agent": Kind.AGENT, "chain": Kind.CHAIN, "reranker": Kind.RERANKER,
+        **LITELLM,
     },
     {
         "session_id": ("gen_ai.conversation.id",),
@@ -214,7 +221,7 @@ TRACELOOP = Dialect(
     {
         "workflow": Kind.CHAIN, "task": Kind.CHAIN, "agent": Kind.AGENT, "tool": Kind.TOOL, "unknown": Kind.SPAN,
         "session": Kind.SPAN, "chat": Kind.LLM, "completion": Kind.LLM, "embedding": Kind.EMBEDDING,
-        "rerank": Kind.RERANKER,
+        "rerank": Kind.RERANKER, **LITELLM,
     },
     {
         "session_id": (

@@ -25,7 +25,9 @@ MOST_ATTRIBUTES = 128  # kept of one span beside what has columns
 LONGEST_VALUE = 2_000
 LONGEST_TEXT = 256 * 1024  # of an input or output of a node that is no call
 MOST_PROPERTIES = 64
-OPERATIONS = {"text_completion": "text_completion", "completion": "text_completion"}
+EMPTY = (None, "", "[]", "{}")
+NOT_PROPERTIES = ("session_id", "user_id", "usage_object")
+OPERATIONS = dict.fromkeys(("text_completion", "atext_completion", "completion"), "text_completion")
 ENDED = {
     "CancelledError": Outcome.CANCELLED,
     "KeyboardInterrupt": Outcome.CANCELLED,
@@ -133,7 +135,7 @@ def properties_of(attributes: Attributes) -> dict[str, str]:
     for name, value in attributes.merged("metadata").items():
         if len(found) >= MOST_PROPERTIES:
             break
-        if name and value is not None and name not in ("session_id", "user_id"):
+        if name and value not in EMPTY and name not in NOT_PROPERTIES:
             text = value if isinstance(value, str) else as_json(value)
             found[str(name)[:200]] = safe_text(text[:LONGEST_VALUE])
     tags = decoded(attributes.first("tags"))

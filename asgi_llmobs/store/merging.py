@@ -14,15 +14,19 @@ import orjson
 from sqlalchemy import Connection, select
 
 from asgi_llmobs.pairing import (
+    SLACK_NS,
     TOLD,
+    Home,
     Pairs,
     Seen,
     as_node,
+    brought_home,
     innermost_first,
     models,
     named_like,
     pair_up,
     seen_record,
+    strays,
 )
 from asgi_llmobs.records import Request, Span
 from asgi_llmobs.store import scores
@@ -84,6 +88,9 @@ class Merging:
         return self.connection.execute(select(_meta.c.value).where(_meta.c.name == FLAG)).scalar() is not None
 
     def _project(self, project: str, records: Records) -> Records:
+        homes = self._homes(project, records)
+        if homes:
+            records = {place: brought_home(record, homes) for place, record in records.items()}
         traces = {name(record.trace_id) or "" for record in records.values()}
         aliases = self._aliases(project, traces)
         stored = self._stored(project, traces)
@@ -107,6 +114,23 @@ class Merging:
         rows = self.connection.execute(select(_spans.c.id, _spans.c.parent_id).where(chosen))
         found = {row.id: row.parent_id for row in rows}
         return found | {id: record.parent_id for (_, id), record in records.items() if record.trace_id == trace}
+
+    def _homes(self, project: str, records: Records) -> dict[str, Home]:
+        """The traces of the calls that were told of outside any, by the trace of what was told."""
+        stray = strays(records.values())
+        seen: list[Any] = [record for record in records.values() if isinstance(record, Request) and record.api != TOLD]
+        if stray:
+            first = min(record.start_ns for record in stray.values()) - SLACK_NS
+            last = max(record.start_ns + (record.duration_ns or 0) for record in stray.values())
+            then = (_spans.c.project == project) & _spans.c.start_ns.between(first, last)
+            for chunk in in_chunks(stray):
+                chosen = then & _spans.c.response_id.in_(chunk) & (_spans.c.api != TOLD)
+                seen += self.connection.execute(select(*NEEDED).where(chosen)).all()
+        return {
+            stray[call.response_id].trace_id: Home(call.trace_id, call.parent_id)
+            for call in seen
+            if call.response_id in stray
+        }
 
     def _aliases(self, project: str, traces: Iterable[str]) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -185,6 +185,29 @@ def test_h04_the_dialect_tells_the_end(family, captured):
     assert (record.outcome, record.text, record.usage) == (Outcome.OK, "hello", None)
 
 
+@pytest.mark.parametrize(
+    ("last", "ends"),
+    [
+        (b'event: message_stop\ndata: {"type":"message_stop"                    }\n\n', True),
+        (b'data: {"type":"message_stop"}', True),
+        (b'data: {"type":"message_stop"', False),
+        (b"event: message_stop\n", False),
+        (b'data: {"text": "\\"message_stop\\""}\n\n', False),
+    ],
+)
+def test_h04_a_stream_that_nobody_closes_ends_with_its_last_event(family, captured, last, ends):
+    """A client that stops reading after it, and never closes, leaves no call running."""
+    client = family.Client(transport=sse(family, [*EVENTS[:-1], last]))
+    response = client.send(client.build_request("POST", URL, json=BODY), stream=True)
+    chunks = iter(response.stream)
+    for _ in EVENTS:
+        next(chunks)
+
+    assert captured.obs.stats().open == (0 if ends else 1)
+    response.close()
+    assert (len(captured.requests), captured.obs.stats().open) == (1, 0)
+
+
 @pytest.mark.parametrize("how", ["close", "never", "collect"])
 def test_h05_what_is_left_early_is_abandoned(family, captured, how):
     """One record, with what was seen, and no usage that nobody told."""

@@ -167,3 +167,23 @@ def test_a_second_framework_from_further_in(database: Database) -> None:
         assert [node.name for node in found.nodes if node.orphan] == []
         assert {"below", "task"} < {node.name for node in found.nodes}
         fresh.dispose()
+
+
+def test_what_is_told_outside_any_trace(database: Database) -> None:
+    """P19: litellm calls back from a thread of its own: the provider's id leads into the trace."""
+    seen = replace(SEEN, parent_id=AGENT.id)
+    stray = replace(TOLD, trace_id="8" * 32, parent_id=None, name="litellm_request", response_id=SEEN.response_id)
+    below = replace(BELOW, trace_id=stray.trace_id)
+
+    found = stored(database, [seen], [stray, below], [AGENT])
+
+    assert shape(found) == [(1, "agent", False), (2, "litellm_request", True), (3, "below", False)]
+    assert get_trace(database, stray.trace_id, project="default") is None
+
+
+@pytest.mark.parametrize(("id", "count"), [("chatcmpl-made-up", 1), ("msg_another", 2)])
+def test_an_id_that_litellm_makes_up(database: Database, id: str, count: int) -> None:
+    """It has OpenAI's form, whoever answered: that says nothing against one call."""
+    seen = replace(SEEN, parent_id=AGENT.id, response_id="msg_1")
+
+    assert stored(database, [AGENT], [seen], [replace(TOLD, response_id=id)]).node_count == count
