@@ -19,7 +19,7 @@ from asgi_llmobs.pace import give_way
 from asgi_llmobs.store import partitions
 from asgi_llmobs.store.deadline import expired, held
 from asgi_llmobs.store.postgres import Postgres, copy, translated
-from asgi_llmobs.store.sqlite import Event, SQLite
+from asgi_llmobs.store.sqlite import LONG_LOG_MILLISECONDS, Event, SQLite
 from asgi_llmobs.store.tables import PARTITIONED, SCHEMA_VERSION, metadata
 from asgi_llmobs.store.upgrade import stored_version, upgrade
 
@@ -204,6 +204,8 @@ class Database:
     def tend(self) -> None:
         """Do what is to be done now and then, by whoever writes; if it is time."""
         self.backend.tend()
+        if isinstance(self.backend, SQLite) and self.backend.long_log():
+            self.backend.checkpoint(self._opened(), LONG_LOG_MILLISECONDS)
 
     def dispose(self) -> None:
         """Close all connections; the next use opens new ones. What is in memory is gone."""

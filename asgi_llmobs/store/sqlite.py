@@ -36,6 +36,9 @@ FOREIGN_TABLES = (
     "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'llmobs_*' AND name NOT GLOB 'sqlite_*'"
 )
 CHECKPOINT_MILLISECONDS = 100  # that emptying the log may hold up others
+LONG_LOG = 16 << 20  # bytes of a log that reader after reader keeps from being begun anew: then they are waited for
+LONG_LOG_MILLISECONDS = 1_000
+LONG_LOG_SECONDS = 0.5  # between two looks at it
 
 TROUBLES = {
     sqlite3.SQLITE_BUSY: Trouble.TRANSIENT,
@@ -83,6 +86,7 @@ class SQLite:
         self._shared = False  # holds tables of somebody else: its file is not ours to put right
         self._next_look = 0.0
         self._damaged_at = -math.inf
+        self._next_fold = 0.0
         self._next_ballast = time.monotonic() + BALLAST_SECONDS  # what runs for a moment only needs none
         self._events: deque[Event] = deque(maxlen=EVENTS)
 
@@ -282,10 +286,20 @@ class SQLite:
             driver.executescript(f"PRAGMA incremental_vacuum({pages})")  # execute() would free a single page
             return bool(driver.execute("PRAGMA freelist_count").fetchone()[0] < free)
 
-    def checkpoint(self, engine: Engine) -> None:
+    def long_log(self) -> bool:
+        """Whether the log has grown too long, and it is time to do something about it."""
+        now = time.monotonic()
+        if self.path is None or not self.create or now < self._next_fold:
+            return False
+        self._next_fold = now + LONG_LOG_SECONDS
+        with suppress(OSError):
+            return os.stat(f"{self.path}-wal").st_size > LONG_LOG
+        return False
+
+    def checkpoint(self, engine: Engine, milliseconds: int = CHECKPOINT_MILLISECONDS) -> None:
         """See :meth:`asgi_llmobs.store.database.Database.checkpoint`."""
         with self._driver(engine) as driver:
-            driver.execute(f"PRAGMA busy_timeout={CHECKPOINT_MILLISECONDS}")
+            driver.execute(f"PRAGMA busy_timeout={milliseconds}")
             try:
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
