@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import orjson
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, select
 
 from asgi_llmobs.records import Outcome, Span
 from asgi_llmobs.store.contents import packed_content, unpacked_content
@@ -20,7 +20,7 @@ from asgi_llmobs.store.leases import Lease
 from asgi_llmobs.store.repair import quarantined
 from asgi_llmobs.store.rows import Rows, property_rows
 from asgi_llmobs.store.sqlite import SQLite
-from asgi_llmobs.store.tables import AttemptRow, ContentRow, MetaRow, SpanRow
+from asgi_llmobs.store.tables import AttemptRow, ContentRow, MetaRow, PinRow, ScoreRow, SpanRow
 from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import UNPACKABLE
 
@@ -36,6 +36,7 @@ HEADER = 100
 DONE = "done"
 
 _meta: Any = MetaRow.__table__  # type: ignore[attr-defined]
+WHOLE: tuple[Any, ...] = (ScoreRow.__table__, PinRow.__table__)  # type: ignore[attr-defined]  # what people said
 _spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 EMPTY = packed_content({}, {}, None)
 UNREADABLE = (*UNPACKABLE, ValueError, TypeError, IndexError, struct.error)
@@ -117,6 +118,8 @@ class Salvage:
                     note(connection, file, f"{high} {copied}")
                 yield
             with self._database.write() as connection:
+                for table in WHOLE:
+                    add(connection, table, source.whole(table))
                 note(connection, file, f"{DONE} {copied}")
         finally:
             source.close()
@@ -187,6 +190,11 @@ class Source:
         """The rows of another table with keys in that range."""
         return list(self._each(model.__table__, low, high))
 
+    def whole(self, table: Table) -> list[tuple[Any, ...]]:
+        """All rows of a small table; none where it cannot be read."""
+        names = ", ".join(f'"{column.name}"' for column in table.columns)
+        return self._rows(f"SELECT {names} FROM {table.name}") or []  # noqa: S608
+
     def _each(self, table: Table, low: int, high: int) -> Iterator[tuple[Any, ...]]:
         names = ", ".join(f'"{column.name}"' for column in table.columns)
         statement = f"SELECT {names} FROM {table.name} WHERE key BETWEEN {low} AND {high} ORDER BY key"  # noqa: S608
@@ -244,6 +252,13 @@ def store(batch: Batch, source: Source, found: Sequence[tuple[Any, ...]]) -> int
     batch.insert_rows([parts.rows(row, key) for row, key in zip(missing, keys, strict=True)])
     batch.totals.refresh()
     return len(missing)
+
+
+def add(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write those of *rows* that are not there yet."""
+    keys = [place for place, column in enumerate(table.columns) if column.primary_key]
+    there = {tuple(row) for row in connection.execute(select(*table.primary_key.columns))}
+    insert(connection, table, [row for row in rows if tuple(row[key] for key in keys) not in there])
 
 
 def span_of(row: tuple[Any, ...]) -> Span:

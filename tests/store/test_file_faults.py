@@ -12,9 +12,13 @@ import pytest
 from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import list_requests
+from asgi_llmobs.queries.scores import scores_of_span, scores_of_trace
+from asgi_llmobs.scores import make_score
 from asgi_llmobs.store import ballast, salvage, sqlite
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.pins import is_pinned, pin
 from asgi_llmobs.store.repair import is_ours, quarantined
+from asgi_llmobs.store.scores import give
 from asgi_llmobs.store.sqlite import SQLite
 from asgi_llmobs.store.write import Sink
 from tests.making import request
@@ -232,6 +236,27 @@ def test_salvage_goes_on_where_it_was(
 
     assert salvage_all(second) == COUNT
     second.dispose()
+
+
+def test_salvage_takes_along_what_people_said(database: Database, path: Path) -> None:
+    """Judgements and pins are copied too; what was said anew in the meantime stays."""
+    judged = list_requests(database, Filter()).rows[0]
+    said = make_score("helpful", True, target="span", target_id=judged.id, author="ann")
+    give(database, said)
+    pin(database, "default", judged.trace_id)
+    database.checkpoint()
+    database.dispose()
+    garble_header(path)
+    new = Database(f"sqlite:///{path}")
+    insist(new)
+    give(new, make_score("helpful", False, target="trace", target_id="f" * 32))
+    salvage_all(new)
+
+    (found,) = scores_of_span(new, "default", judged.id)
+    assert (found.score.id, found.current) == (said.id, True)
+    assert is_pinned(new, "default", judged.trace_id)
+    assert len(scores_of_trace(new, "default", "f" * 32)) == 1
+    new.dispose()
 
 
 def test_a_file_that_is_not_ours_stays(tmp_path: Path) -> None:
