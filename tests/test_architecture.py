@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # every line is a floor, the lowest first; rooms on one floor know nothing of each other
 GROUND = ["errors encodings pace moments", "limits records safely", "config", "context auth bodies pairing"]
-GROUND += ["providers pricing redaction", "semconv scores"]
+GROUND += ["providers pricing redaction scores", "semconv"]
 WRITE_WING = ["spool", "pipeline", "writer", "otlp capture", "customlog"]
 READ_WING = ["store filters", "queries erasure recompute retention", "admin"]
 ROOF = ["accounting replay", "runtime", "middleware testing", "treetext", "cli", "__main__", "__init__"]

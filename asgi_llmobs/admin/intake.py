@@ -45,6 +45,9 @@ class Ingest(Protocol):
     def traces(self, body: bytes, content_type: str, content_encoding: str) -> Taken:
         """Take OTLP traces in. Blocking."""
 
+    def logs(self, body: bytes, content_type: str, content_encoding: str) -> Taken:
+        """Take OTLP logs in. Blocking."""
+
     def custom_log(
         self, body: bytes, content_encoding: str, headers: Sequence[tuple[bytes, bytes]], *, typed: bool
     ) -> Taken:
@@ -71,12 +74,17 @@ def traces(ingest: Ingest, sent: Sent) -> Taken:
     return ingest.traces(sent.body, sent.content_type, sent.content_encoding)
 
 
+def logs(ingest: Ingest, sent: Sent) -> Taken:
+    return ingest.logs(sent.body, sent.content_type, sent.content_encoding)
+
+
 def custom_log(ingest: Ingest, sent: Sent, *, typed: bool = False) -> Taken:
     return ingest.custom_log(sent.body, sent.content_encoding, sent.headers, typed=typed)
 
 
 LOADS: Mapping[Callable[..., Taken], Sequence[str]] = {
     traces: ("v1/traces", "v1/trace/log", "v1/trace/log-python"),
+    logs: ("v1/logs",),
     custom_log: ("v1/trace/custom/log", "v1/trace/custom/v1/log", "custom/v1/log"),
     partial(custom_log, typed=True): ("v1/trace/custom/log/typed",),
 }

@@ -11,11 +11,11 @@ import orjson
 from asgi_llmobs.otlp.limits import Limits, Refused
 from asgi_llmobs.otlp.protobuf import Budget
 from asgi_llmobs.providers.framing import STRINGS
-from asgi_llmobs.semconv import Event, Told
+from asgi_llmobs.semconv import Event, Log, Told
 
-__all__ = ["read_traces"]
+__all__ = ["containers", "read_logs", "read_traces"]
 
-BROKEN = "the body is no OTLP traces request in JSON"
+BROKEN = "the body is no OTLP request in JSON"
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 STATUSES = ("UNSET", "OK", "ERROR")
 
@@ -26,6 +26,19 @@ def read_traces(body: bytes, limits: Limits) -> Iterator[Told]:
     Raises:
         Refused: The body is no JSON or holds too much; while it is iterated, where it is no such request.
     """
+    return spans(loaded(body, limits), Budget(limits))
+
+
+def read_logs(body: bytes, limits: Limits) -> Iterator[Log]:
+    """The records of an ``ExportLogsServiceRequest``.
+
+    Raises:
+        Refused: The body is no JSON or holds too much; while it is iterated, where it is no such request.
+    """
+    return logs(loaded(body, limits), Budget(limits))
+
+
+def loaded(body: bytes, limits: Limits) -> dict[str, Any]:
     if len(body) > limits.unpacked_json:
         raise Refused(413, f"more than {limits.unpacked_json:,} bytes of JSON in one request; send smaller batches")
     if containers(body, limits.containers) > limits.containers:
@@ -36,7 +49,7 @@ def read_traces(body: bytes, limits: Limits) -> Iterator[Told]:
         raise Refused(400, BROKEN) from None
     if not isinstance(request, dict):
         raise Refused(400, BROKEN)
-    return spans(request, Budget(limits))
+    return request
 
 
 def containers(body: bytes, limit: int) -> int:
@@ -79,6 +92,29 @@ def spans(request: dict[str, Any], budget: Budget) -> Iterator[Told]:
             for span in listed(scope_spans, "spans"):
                 budget.span()
                 yield span_of(known(span, "a span"), resource, scope, budget)
+
+
+def logs(request: dict[str, Any], budget: Budget) -> Iterator[Log]:
+    for item in listed(request, "resourceLogs", "resource_logs"):
+        resource_logs = known(item, "an entry of resourceLogs")
+        resource = attributes_of(known(resource_logs.get("resource") or {}, "resource"), budget)
+        for inner in listed(resource_logs, "scopeLogs", "scope_logs"):
+            for record in listed(known(inner, "an entry of scopeLogs"), "logRecords", "log_records"):
+                budget.span()
+                yield log_of(known(record, "a log record"), resource, budget)
+
+
+def log_of(record: dict[str, Any], resource: Mapping[str, Any], budget: Budget) -> Log:
+    times = [whole(record.get(name)) for name in ("timeUnixNano", "time_unix_nano", "observedTimeUnixNano")]
+    return Log(
+        name=text(record.get("eventName", record.get("event_name")), budget),
+        time_ns=next((time for time in times if time), 0),
+        trace_id=identifier(record, "traceId", "trace_id"),
+        span_id=identifier(record, "spanId", "span_id"),
+        attributes=attributes_of(record, budget),
+        body=value_of(record.get("body"), budget, 0),
+        resource=resource,
+    )
 
 
 def span_of(span: dict[str, Any], resource: Mapping[str, Any], scope: str, budget: Budget) -> Told:

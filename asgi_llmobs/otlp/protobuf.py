@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from asgi_llmobs.otlp.limits import Limits, Refused
-from asgi_llmobs.semconv import Event, Told
+from asgi_llmobs.semconv import Event, Log, Told
 
 __all__ = [
     "BYTES",
@@ -21,6 +21,7 @@ __all__ = [
     "encoded",
     "fields",
     "fixed64",
+    "read_logs",
     "read_traces",
     "varint",
 ]
@@ -183,6 +184,42 @@ def event_of(data: memoryview, budget: Budget) -> Event:
         elif number == 3 and wire == BYTES:
             pair(value, attributes, budget)
     return Event(name, time_ns, attributes)
+
+
+def read_logs(body: bytes, limits: Limits) -> Iterator[Log]:
+    """The records of an ``ExportLogsServiceRequest``, read one by one.
+
+    Raises:
+        Refused: While it is iterated, where the body is no such request or holds too much.
+    """
+    budget = Budget(limits)
+    for resource_logs in messages(memoryview(body), 1, budget):
+        resource: dict[str, Any] = {}
+        for number, wire, value in fields(resource_logs, budget):
+            if number == 1 and wire == BYTES:
+                resource = attributes_of(value, 1, budget)
+            elif number == 2 and wire == BYTES:
+                for record in messages(value, 2, budget):
+                    budget.span()
+                    yield log_of(record, resource, budget)
+
+
+def log_of(data: memoryview, resource: Mapping[str, Any], budget: Budget) -> Log:
+    found: dict[str, Any] = {"name": "", "trace_id": "", "span_id": "", "body": None}
+    times: dict[int, int] = {}
+    attributes: dict[str, Any] = {}
+    for number, wire, value in fields(data, budget):
+        if number in (1, 11) and wire == FIXED64:
+            times[number] = value
+        elif number == 5 and wire == BYTES:
+            found["body"] = value_of(value, budget, 0)
+        elif number == 6 and wire == BYTES:
+            pair(value, attributes, budget)
+        elif number in (9, 10) and wire == BYTES:
+            found["trace_id" if number == 9 else "span_id"] = bytes(value[:64]).hex()
+        elif number == 12 and wire == BYTES:
+            found["name"] = text(value, budget)
+    return Log(**found, time_ns=times.get(1) or times.get(11) or 0, attributes=attributes, resource=resource)
 
 
 def attributes_of(data: memoryview, number: int, budget: Budget) -> dict[str, Any]:

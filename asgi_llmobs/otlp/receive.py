@@ -15,7 +15,7 @@ from asgi_llmobs.otlp.limits import Limits, Refused
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Span
 from asgi_llmobs.safely import safely
-from asgi_llmobs.semconv import Told, entry_of
+from asgi_llmobs.semconv import Log, Told, entries_of, entry_of
 from asgi_llmobs.writer import Sink, write
 
 __all__ = ["Answer", "Receiver"]
@@ -30,6 +30,7 @@ NO_IDS = "spans without a trace id of 16 bytes and a span id of 8"
 REUSED = "spans with the id of another span in another trace"
 UNREAD = "spans that could not be read"
 WHOLE = "requests that were refused as a whole"
+NO_EVENT = "log records that are no GenAI events of a span"
 NOT_STORED = "spans that the store refused"
 CODES = {400: 3, 413: 8, 415: 3, 503: 14}  # of gRPC, for a status in words
 
@@ -89,6 +90,43 @@ class Receiver:
         self.stored += len(told) - sum(rejected.values())
         return succeeded(rejected, media_type)
 
+    def logs(self, body: bytes, content_type: str, content_encoding: str) -> Answer:
+        """Store what the GenAI events in an ``ExportLogsServiceRequest`` tell. Blocking: call it from a thread.
+
+        Args:
+            body: As it was sent.
+            content_type: The header; JSON or protobuf.
+            content_encoding: The header; gzip, deflate, zstd or none.
+        """
+        media_type = TYPES.get(content_type.partition(";")[0].strip().lower(), "")
+        try:
+            found = self._read_logs(body, media_type, content_encoding)
+            full = self._config.capture == "full"
+            entries, unknown = entries_of(checked_logs(found), self._config.project, full=full)
+            with suppress():  # what the sinks call is not recorded
+                records = [record for entry in entries if (record := self._made(entry)) is not None]
+                refused = max((write(sink, records, patient=False) for sink in self._sinks()), default=0)
+        except Refused as refusal:
+            self.rejected[WHOLE] += 1
+            return failed(refusal.status, refusal.message, media_type)
+        except LLMObsError:
+            return failed(503, "the store cannot be written now; send it again", media_type, str(RETRY_SECONDS))
+        rejected = +Counter({NO_EVENT: unknown, NOT_STORED: refused, UNREAD: len(entries) - len(records)})
+        self.rejected.update(rejected)
+        self.stored += len(records) - refused
+        return succeeded(rejected, media_type, "rejectedLogRecords")
+
+    def _made(self, entry: Span) -> Span | None:
+        with safely("otlp"):
+            return self._pipeline.process(entry)
+        return None
+
+    def _read_logs(self, body: bytes, media_type: str, content_encoding: str) -> list[Log]:
+        if not media_type:
+            raise Refused(415, f"send {PROTOBUF} or {JSON}")
+        content = self._unpacked(body, content_encoding.strip().lower())
+        return list((protobuf if media_type == PROTOBUF else json).read_logs(content, self.limits))
+
     def _read(self, body: bytes, media_type: str, content_encoding: str) -> list[Told]:
         if not media_type:
             raise Refused(415, f"send {PROTOBUF} or {JSON}")
@@ -141,6 +179,13 @@ def checked(told: Iterable[Told], rejected: Counter[str]) -> Iterable[Told]:
             yield each
 
 
+def checked_logs(logs: Iterable[Log]) -> Iterable[Log]:
+    """The records, with no ids where theirs cannot be stored."""
+    for log in logs:
+        valid = is_id(log.trace_id, 32) and is_id(log.span_id, 16)
+        yield log if valid else log._replace(trace_id="", span_id="")
+
+
 HEX = frozenset("0123456789abcdef")
 
 
@@ -148,12 +193,12 @@ def is_id(text: str, length: int) -> bool:
     return len(text) == length and HEX.issuperset(text) and text.strip("0") != ""
 
 
-def succeeded(rejected: Mapping[str, int], media_type: str) -> Answer:
+def succeeded(rejected: Mapping[str, int], media_type: str, named: str = "rejectedSpans") -> Answer:
     """All was stored, or all but what is *rejected*."""
     count = sum(rejected.values())
     message = "; ".join(f"{number} {reason}" for reason, number in rejected.items())
     if media_type == JSON:
-        partial = {"partialSuccess": {"rejectedSpans": str(count), "errorMessage": message}} if count else {}
+        partial = {"partialSuccess": {named: str(count), "errorMessage": message}} if count else {}
         return Answer(200, orjson.dumps(partial), JSON)
     content = protobuf.varint(1, count) + protobuf.block(2, message.encode()) if count else b""
     return Answer(200, protobuf.block(1, content) if count else b"", PROTOBUF)

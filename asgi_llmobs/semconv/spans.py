@@ -36,6 +36,7 @@ ENDED = {
 # what LlamaIndex does before a call and OpenInference tells as if it were one
 NO_CALLS = ("._prepare_chat_with_tools", "._prepare_chat_with_tools_compat")
 PROMPT_EVENTS = ("gen_ai.content.prompt", "gen_ai.content.completion")
+CHOICE_EVENT = "gen_ai.choice"
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"
 ROLE_EVENTS = {
     "gen_ai.system.message": "system",
@@ -429,7 +430,7 @@ def choices_of(events: Sequence[Event]) -> list[Message]:
     """The output, where each choice is an event of the span."""
     found: list[Message] = []
     for event in events:
-        if event.name == "gen_ai.choice":
+        if event.name == CHOICE_EVENT:
             body = event_body(event, "assistant")
             inner = decoded(body.get("message"))
             if isinstance(inner, Mapping):

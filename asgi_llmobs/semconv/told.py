@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["ERROR", "SERVER", "Event", "Told"]
+__all__ = ["ERROR", "SERVER", "Event", "Log", "Told"]
 
 ERROR = 2  # of status codes
 SERVER = 2  # of span kinds
@@ -16,6 +16,18 @@ class Event(NamedTuple):
     name: str
     time_ns: int
     attributes: Mapping[str, Any]
+
+
+class Log(NamedTuple):
+    """A log record of OTLP. One with a name is an event; it may belong to a span."""
+
+    name: str
+    time_ns: int
+    trace_id: str
+    span_id: str
+    attributes: Mapping[str, Any]
+    body: Any
+    resource: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
