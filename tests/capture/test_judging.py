@@ -1,7 +1,11 @@
 """``score`` in the app: about what runs here or what is named, and never in the app's way."""
 
 import asyncio
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +121,24 @@ def test_from_outside_the_span(llmobs: Any) -> None:
 
     assert llmobs.scores[0].target_id == id
     assert id in {one.id for one in llmobs.spans}
+
+
+def test_outlives_the_process(tmp_path: Path) -> None:
+    """A process that is gone the next moment leaves the score to the next one."""
+    store = f"sqlite:///{tmp_path / 'llmobs.db'}"
+    code = (
+        "import os\nfrom asgi_llmobs import LLMObs, score\n"
+        f"LLMObs('{store}')\nscore('helpful', True, trace='{'f' * 32}', comment='at last', author='ann')\nos._exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=50, cwd=Path(__file__).parents[2])
+    assert done.returncode == 9
+    obs = LLMObs(store)
+    obs.start()
+    deadline = time.monotonic() + 40
+    while not (found := scores_of_trace(obs.database, "default", "f" * 32)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    obs.close()
+
+    (given,) = found
+    assert (given.score.name, given.score.value, given.score.author, given.current) == ("helpful", 1.0, "ann", True)
+    assert given.score.comment == "at last"
