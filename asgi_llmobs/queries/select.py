@@ -25,6 +25,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.sql import literal
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.paging import (
@@ -275,6 +276,7 @@ def newest_of(
     return connection.execute(found.limit(limit)).all()
 
 
+LEADING = ("outcome", "user_id", "session_id", "trace_id", "request_model", "response_model")  # indexes begin with them
 TRACES = Ordered(traces, traces.c.project, traces.c.start_ns, traces.c.trace_id, true())
 SESSIONS = Ordered(sessions, sessions.c.project, sessions.c.end_ns, sessions.c.session_id, true())
 
@@ -343,4 +345,15 @@ def groups_narrowed(connection: Connection, flt: Filter, ordered: Ordered, membe
     if flt.text:
         # asked once for all: below an EXISTS the full-text index would be asked for every row
         return Narrowed(ordered.key.in_(select(member).where(wanted)), False)
-    return Narrowed(exists().where(wanted, member == ordered.key).correlate(ordered.table), False)
+    # one look for each trace or session: any other index would be gone through from its beginning each time
+    others = [spans.c[label] for label in LEADING if label != member.name]
+    return Narrowed(exists().where(aside(wanted, others), member == ordered.key).correlate(ordered.table), False)
+
+
+def aside(condition: ColumnElement[bool], columns: Sequence[Any]) -> ColumnElement[bool]:
+    """The same condition, in a form for which no index of *columns* is used."""
+
+    def replaced(element: Any, **_: Any) -> Any:
+        return element.concat("") if any(element is column for column in columns) else None
+
+    return replacement_traverse(condition, {}, replaced)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.paging import Listing
 from asgi_llmobs.queries.requests import COLUMNS, RequestRow, row_of
-from asgi_llmobs.queries.select import sessions_page
+from asgi_llmobs.queries.select import REQUESTS, sessions_page
 from asgi_llmobs.queries.traces import TraceRow, trace_row
 from asgi_llmobs.store.database import Database, in_chunks
 from asgi_llmobs.store.tables import SessionRow as StoredSession
@@ -187,13 +187,16 @@ def session_traces(
     Raises:
         StoreError: The database cannot be read.
     """
-    members = select(spans.c.trace_id).where(*own_requests(session_id, project)).distinct()
-    query = (
-        select(traces).where(traces.c.project == name(project), traces.c.trace_id.in_(members))
-        .order_by(traces.c.start_ns, traces.c.trace_id).limit(limit).offset(start)
-    )  # fmt: skip
+    members = select(spans.c.trace_id).where(*own_requests(session_id, project))
+    columns = traces.c
     with db.read() as connection:
-        return [trace_row(row) for row in connection.execute(query)]
+        begun: list[tuple[int, str]] = []
+        for chunk in in_chunks(dict.fromkeys(connection.execute(members.limit(MOST_REQUESTS)).scalars())):
+            held = select(columns.start_ns, columns.trace_id).where(
+                columns.project == name(project), columns.trace_id.in_(chunk)
+            )
+            begun += [(row.start_ns, row.trace_id) for row in connection.execute(held)]
+        return read_traces(connection, project, (id for _, id in sorted(begun)[start : start + limit]))
 
 
 def session_paths(db: Database, session_id: str, *, project: str) -> Sequence[PathNode]:
@@ -216,7 +219,7 @@ def session_paths(db: Database, session_id: str, *, project: str) -> Sequence[Pa
 
 
 def own_requests(session_id: str, project: str) -> tuple[Any, ...]:
-    return spans.c.project == name(project), spans.c.session_id == name(session_id), spans.c.is_request == 1
+    return spans.c.project == name(project), spans.c.session_id == name(session_id), REQUESTS.base
 
 
 def own_session(session_id: str, project: str) -> tuple[Any, ...]:

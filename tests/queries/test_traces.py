@@ -3,6 +3,10 @@
 import itertools
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import event
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.traces import TraceTree, get_trace, list_traces
@@ -204,3 +208,26 @@ def test_errors_in_the_list(database: Database) -> None:
 
     assert (rows["a" * 32].error_type, rows["a" * 32].error_message) == ("TimeoutError", "too slow")
     assert (rows["b" * 32].error_type, rows["b" * 32].error_message) == (None, None)
+
+
+def test_a_list_by_outcome_looks_at_each_trace_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many requests failed, a trace is asked for its own, not all failures for each trace."""
+    database = Database("sqlite://")
+    Sink(database).write([request(outcome="error") for _ in range(3)])
+    monkeypatch.setattr("asgi_llmobs.queries.select.FEW", 0)
+    plans: list[str] = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "EXISTS" in statement:
+            cursor.execute("EXPLAIN QUERY PLAN " + statement, parameters)
+            plans.extend(row[3] for row in cursor.fetchall())
+
+    with database.read() as connection:
+        engine = connection.engine
+    event.listen(engine, "before_cursor_execute", explain)
+    for condition in ({"status": ("error",)}, {"model": ("gpt-4o",)}, {"user": ("nobody",)}):
+        list_traces(database, Filter(**condition))  # type: ignore[arg-type]
+    database.dispose()
+
+    used = {plan for plan in plans if "llmobs_spans" in plan}
+    assert used == {"SEARCH llmobs_spans USING INDEX llmobs_spans_trace (project=? AND trace_id=?)"}
