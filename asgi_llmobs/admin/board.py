@@ -34,7 +34,8 @@ OWN = ("by", "and", "sort", "page")  # what of an address is not the filter's
 PERIODS = (("25m", "25 m"), ("1h", "1 h"), ("24h", "24 h"), ("7d", "7 days"), ("30d", "30 days"))
 EVER = "1970-01-01"
 SECOND = 1_000_000_000
-LONGEST_NS = 35 * 86_400 * SECOND  # beyond, a range begins where the data do
+DAY_NS = 86_400 * SECOND
+LONGEST_NS = 35 * DAY_NS  # beyond, a range begins where the data do
 SHARES = (0.5, 0.95, 0.99)
 MARKS = ("c1", "c2", "c3", "c4", "c5", "c6")
 TIMES = ("since", "until")
@@ -79,18 +80,24 @@ def span_of(flt: Filter, oldest_ns: int | None, newest_ns: int | None, now_ns: i
     now_ns = time.time_ns() if now_ns is None else now_ns
     oldest = now_ns if oldest_ns is None else oldest_ns
     until = now_ns if flt.until_ns is None else flt.until_ns
+    newest = oldest if newest_ns is None else newest_ns
     if flt.since_ns is not None or flt.until_ns is not None:
         since = flt.since_ns or 0
         if until - since > LONGEST_NS:
             since = min(max(since, oldest), until - 1)
+            until = until if flt.until_ns is not None else ever_until(newest, now_ns)
         word = (flt.since if flt.since_ns is not None else EVER) if flt.until_ns is None else ""
         return Span(since_ns=since, until_ns=max(until, since + 1), word=word, chosen=True)
-    newest = oldest if newest_ns is None else newest_ns
     hour = 3_600 * SECOND
     for word, length in (("1h", hour), ("24h", 24 * hour), ("7d", 168 * hour), ("30d", 720 * hour)):
         if newest >= now_ns - length and (word != "1h" or oldest >= now_ns - length):
             return Span(since_ns=now_ns - length, until_ns=now_ns, word=word, chosen=False)
-    return Span(since_ns=oldest, until_ns=now_ns, word=EVER, chosen=False)
+    return Span(since_ns=oldest, until_ns=ever_until(newest, now_ns), word=EVER, chosen=False)
+
+
+def ever_until(newest_ns: int, now_ns: int) -> int:
+    """Where all times end: with the last request, if that is long ago."""
+    return now_ns if newest_ns > now_ns - DAY_NS else newest_ns + 1
 
 
 def stamp(ns: int) -> str:
