@@ -13,7 +13,8 @@ for (const text of document.querySelectorAll("text[data-ns]")) {
   const date = new Date(Number(BigInt(text.dataset.ns) / NS));
   // days are days of UTC, as they are counted; hours and minutes are the reader's
   if (text.dataset.form === "day") text.textContent = written(date, { ...day, timeZone: "UTC" });
-  else text.textContent = text.textContent.includes(":") ? written(date, clock) : `${written(date, day)} ${written(date, clock)}`;
+  else if (text.textContent.includes(":")) text.textContent = written(date, clock);
+  else text.textContent = written(date, date.getHours() || date.getMinutes() ? { ...day, ...clock } : day);
 }
 
 for (const group of document.querySelectorAll("[data-charts]")) {
