@@ -73,10 +73,12 @@ const keys = {
   "[": () => follow("[rel=prev]"),
   "]": () => follow("[rel=next]"),
 };
-// the palette and the sheet of keys are fetched when they are first asked for
+// what a page needs only once something is used is fetched then: the palette, the sheet of keys, type-ahead
+const bring = async (address) => { await import(new URL(address, document.baseURI).href); };
+for (const each of all("[data-brings]")) each.addEventListener("focus", () => bring(each.dataset.brings), { once: true });
 const summon = async (what) => {
   if (!root.dataset.palette) return;
-  await import(new URL(root.dataset.palette, document.baseURI).href);
+  await bring(root.dataset.palette);
   document.dispatchEvent(new CustomEvent(`llmobs:${what}`));
 };
 for (const button of all("[data-summon]")) button.addEventListener("click", () => summon(button.dataset.summon));

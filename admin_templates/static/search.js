@@ -68,6 +68,7 @@ for (const input of document.querySelectorAll("input[data-suggest]")) {
   const soon = () => { clearTimeout(timer); timer = setTimeout(ask, 100); };
   input.addEventListener("input", soon);
   input.addEventListener("focus", soon);
+  if (document.activeElement === input) soon(); // this file was fetched because it is
   input.addEventListener("click", soon);
   input.addEventListener("blur", () => { clearTimeout(timer); asked += 1; show(false); });
   input.addEventListener("keydown", (event) => {
