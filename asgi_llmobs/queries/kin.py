@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from asgi_llmobs.queries.content import stored_request
+from asgi_llmobs.queries.select import REQUESTS
 from asgi_llmobs.records import Request, node_path
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rows import fold_name
@@ -22,6 +23,7 @@ REPLAYS = 20
 
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
+Moment = tuple[int, int]  # when a call began, and its row key
 COLUMNS = tuple(
     spans.c[label]
     for label in ("key", "id", "start_ns", "name", "node_id", "caller", "operation", "outcome", "duration_ns", "cost")
@@ -60,14 +62,15 @@ def kin_of(db: Database, request: Request) -> Kin:
     """
     columns = spans.c
     with db.read() as connection:
-        own = and_(columns.project == name(request.project), columns.is_request == 1)
+        own = and_(columns.project == name(request.project), REQUESTS.base)
         key = connection.execute(select(columns.key).where(own, columns.id == name(request.id))).scalar() or 0
         at = (request.start_ns, key)
-        groups = {}
-        for label, column in (("session", columns.session_id), ("trace", columns.trace_id)):
-            value = getattr(request, f"{label}_id")
-            same = and_(own, column == name(value)) if value else None
-            groups[label] = Near(connection, same, at)
+        of_session = and_(own, columns.session_id == name(request.session_id)) if request.session_id else None
+        of_trace = and_(own, columns.trace_id == name(request.trace_id))
+        groups = {
+            "session": Near(connection, of_session, at),
+            "trace": Near(connection, of_trace, at, indexed=False),
+        }
         previous, relation = previous_of(connection, request, own, at, groups)
         session, trace = groups["session"], groups["trace"]
         return Kin(
@@ -85,27 +88,35 @@ def kin_of(db: Database, request: Request) -> Kin:
 class Near:
     """The nearest calls of one session or trace on both sides of a moment, the nearest first."""
 
-    def __init__(self, connection: Connection, where: ColumnElement[bool] | None, at: tuple[int, int]) -> None:
+    def __init__(
+        self, connection: Connection, where: ColumnElement[bool] | None, at: Moment, *, indexed: bool = True
+    ) -> None:
         self.older: list[Row[Any]] = []
         self.newer: list[Row[Any]] = []
         if where is not None:
-            self.older = rows_beside(connection, where, at, NEAR, newer=False)
-            self.newer = rows_beside(connection, where, at, AFTER, newer=True)
+            self.older = rows_beside(connection, where, at, NEAR, newer=False, indexed=indexed)
+            self.newer = rows_beside(connection, where, at, AFTER, newer=True, indexed=indexed)
 
 
 def rows_beside(
-    connection: Connection, where: ColumnElement[bool], at: tuple[int, int], limit: int, *, newer: bool
+    connection: Connection, where: ColumnElement[bool], at: Moment, limit: int, *, newer: bool, indexed: bool = True
 ) -> list[Row[Any]]:
-    time, key = spans.c.start_ns, spans.c.key
-    beyond = time > at[0] if newer else time < at[0]
-    tied = and_(time == at[0], key > at[1] if newer else key < at[1])
+    """The nearest rows before or after a moment; *indexed*: there is an index of *where* in the order of time."""
+    # a sum is in no index: where rows are found by another one, that of all times must not tempt the database
+    time = spans.c.start_ns if indexed else spans.c.start_ns + 0
+    key = spans.c.key
+    beyond = and_(time >= at[0] if newer else time <= at[0], beside_tie(time, key, at, newer=newer))
     order = (time.asc(), key.asc()) if newer else (time.desc(), key.desc())
-    found = select(*COLUMNS).where(where, or_(beyond, tied)).order_by(*order).limit(limit)
+    found = select(*COLUMNS).where(where, beyond).order_by(*order).limit(limit)
     return list(connection.execute(found))
 
 
+def beside_tie(time: Any, key: Any, at: Moment, *, newer: bool) -> ColumnElement[bool]:
+    return or_(time != at[0], key > at[1] if newer else key < at[1])
+
+
 def previous_of(
-    connection: Connection, request: Request, own: ColumnElement[bool], at: tuple[int, int], groups: dict[str, Near]
+    connection: Connection, request: Request, own: ColumnElement[bool], at: Moment, groups: dict[str, Near]
 ) -> tuple[str | None, str | None]:
     """The call that this one goes on from: of the same node if there is one, in the session before the trace."""
     for label, near in groups.items():
@@ -177,7 +188,7 @@ def find_in_trace(db: Database, trace_id: str, *, project: str) -> str | None:
     columns = spans.c
     with db.read(fresh=True) as connection:
         wanted = select(columns.id).where(
-            columns.project == name(project), columns.trace_id == name(trace_id), columns.is_request == 1
+            columns.project == name(project), columns.trace_id == name(trace_id), REQUESTS.base
         )
-        found: str | None = connection.execute(wanted.order_by(columns.start_ns.desc()).limit(1)).scalar()
+        found: str | None = connection.execute(wanted.order_by((columns.start_ns + 0).desc()).limit(1)).scalar()
         return found
