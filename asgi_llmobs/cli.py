@@ -17,7 +17,7 @@ from typing import Any
 
 from asgi_llmobs.config import OPTIONS, Config
 from asgi_llmobs.context import suppress
-from asgi_llmobs.errors import LLMObsError, StoreError
+from asgi_llmobs.errors import FilterError, LLMObsError, StoreError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.limits import Plan
 from asgi_llmobs.records import Outcome
@@ -78,6 +78,24 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("--limit", type=int, default=200, metavar="N", help="nodes shown at most (default: 200)")
     trace.add_argument("--json", action="store_true", help="print it as JSON, in the form of the page's JSON twin")
     trace.set_defaults(run=run_trace)
+
+    requests = commands.add_parser(
+        "requests",
+        help="list the requests that a search finds",
+        description="List the requests that a search finds, newest first. The search is that of the pages, e.g. "
+        "'model:gpt-4o status:error cost:>0.01 -env:dev'; one that begins with - stands behind --.",
+    )
+    requests.add_argument("search", metavar="SEARCH", nargs="*", help="what to look for (default: everything)")
+    requests.add_argument("--project", metavar="NAME", help="whose requests (default: LLMOBS_PROJECT)")
+    requests.add_argument("--limit", type=int, default=50, metavar="N", help="how many at most (default: 50)")
+    requests.add_argument(
+        "--sort",
+        choices=("time", "cost", "latency", "ttft", "tokens", "input", "output"),
+        default="time",
+        help="newest first, or highest first of the newest 10,000 (default: time)",
+    )
+    requests.add_argument("--json", action="store_true", help="print a JSON object a line, as in the page's JSON twin")
+    requests.set_defaults(run=run_requests)
 
     prune = commands.add_parser(
         "prune",
@@ -339,6 +357,32 @@ def run_trace(given: argparse.Namespace) -> int:
         return 1
     for line in [in_json(tree)] if given.json else as_lines(tree, given.limit):
         say(line)
+    return 0
+
+
+# requests
+
+
+def run_requests(given: argparse.Namespace) -> int:
+    """List what a search finds; 1 where it is not understood."""
+    from asgi_llmobs.listtext import as_line, found_rows, in_json, pointed
+    from asgi_llmobs.store.database import Database
+
+    engine = LLMObs(instrument="off")
+    search = " ".join(given.search)
+    database = Database(engine.store, create=False)
+    try:
+        flt = Filter.from_query([("q", search)], project=given.project or engine.config.project)
+        for row in found_rows(database, flt, limit=given.limit, sort=given.sort):
+            say(in_json(row) if given.json else as_line(row))
+    except FilterError as error:
+        say("\n".join(pointed(search, error)))
+        return 1
+    except (StoreError, ImportError) as error:
+        say(f"{shown('store', engine.store)}: {error}")
+        return 1
+    finally:
+        database.dispose()
     return 0
 
 
