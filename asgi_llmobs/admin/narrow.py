@@ -12,7 +12,7 @@ from asgi_llmobs.queries.paging import Listing
 __all__ = ["Chip", "Items", "chips", "filter_of", "kept", "limit_of", "list_context"]
 
 SHOWN = ("columns", "sort", "order", "limit")  # how a list is shown: goes along with every link
-OTHERS = ("cursor", "after", *SHOWN)
+OTHERS = ("cursor", "after", "open", *SHOWN)
 SEVERAL = ("model", "provider", "status", "operation")
 ROWS = 50
 MOST_ROWS = 200

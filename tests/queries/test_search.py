@@ -252,7 +252,7 @@ def compare(filled: Database, expression: Expression) -> None:
 
 
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-MANY = settings(FEW, max_examples=600)
+MANY = settings(FEW, max_examples=150)
 
 
 @given(expression=EXPRESSIONS)
@@ -263,6 +263,7 @@ def test_a_search_finds_what_it_says(filled: Database, expression: Expression) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("bounded", [False, True])
 @given(expression=EXPRESSIONS)
 @MANY
