@@ -45,7 +45,7 @@ class Recalled:
     url: str = ""
     provider: str | None = None
     name: str | None = None
-    status: int | None = 200
+    status: int | None = None
     error_type: str | None = None
     error_message: str | None = None
     start_ns: int = 0
@@ -154,7 +154,7 @@ def call_of(recalled: Recalled, recorder: Recorder, trace: Trace | None = None) 
         request_headers=[*recalled.request_headers, (b"content-type", b"application/json")],
         request_chunks=[sent] if sent else [],
         request_size=len(sent),
-        status=None if error is not None and not got else recalled.status,
+        status=recalled.status or (None if error is not None and not got else 200),
         response_headers=headers if got else [],
         response_chunks=[got] if got else [],
         chunk_clocks=[end if first is None else first] if got else [],
@@ -174,6 +174,7 @@ def call_of(recalled: Recalled, recorder: Recorder, trace: Trace | None = None) 
         session_name=said.session_name,
         session_path=said.session_path,
         user_id=said.user_id,
+        route=trace.route() if trace is not None else None,
         caller=recalled.caller,
         omit_request=said.omit_request or omit,
         omit_response=said.omit_response or omit,
@@ -192,6 +193,7 @@ def step_of(
 ) -> Span:
     """A step that is no call of a model."""
     said, status = recalled.said, recalled.status
+    of_session = trace if trace is not None and said.session_id in (None, trace.session_id) else None
     failed = recalled.error_type or (f"HTTP {status}" if status is not None and status >= 400 else None)
     return Span(
         id=recalled.id,
@@ -205,13 +207,14 @@ def step_of(
         outcome=Outcome.ERROR if failed else Outcome.OK,
         error_type=failed,
         error_message=recalled.error_message,
-        session_id=said.session_id or (trace.session_id if trace is not None else None),
-        session_name=said.session_name or (trace.session_name if trace is not None else None),
-        session_path=said.session_path or (trace.session_path if trace is not None else None),
+        session_id=said.session_id or (of_session.session_id if of_session is not None else None),
+        session_name=said.session_name or (of_session.session_name if of_session is not None else None),
+        session_path=said.session_path or (of_session.session_path if of_session is not None else None),
         user_id=said.user_id or (trace.user_id if trace is not None else None),
         node_id=said.node_id,
         properties={**recalled.properties, **said.properties},
         status=status,
+        route=trace.route() if trace is not None else None,
         caller=recalled.caller,
         input=None if said.omit_request else input,
         output=None if said.omit_response else output,

@@ -46,7 +46,7 @@ def record_call(
     provider: str | None = None,
     kind: str = "llm",
     name: str | None = None,
-    status: int | None = 200,
+    status: int | None = None,
     error: BaseException | str | None = None,
     start: Any = None,
     duration: float | None = None,
@@ -66,7 +66,7 @@ def record_call(
         provider: Who answered, where the address does not say it.
         kind: ``llm`` for any call of a model, else a kind of step: ``tool``, ``retriever``, ``span`` …
         name: What it is called.
-        status: HTTP status.
+        status: HTTP status; of a call 200 unless given, where there is no *error* instead of an answer.
         error: What went wrong, where nothing came back.
         start: When it began: a ``datetime``, ISO 8601, or seconds since 1970. Unless given, *duration* ago.
         duration: Seconds; from *start* until now unless given.
@@ -122,7 +122,7 @@ def told(request: Any, details: CallDetails) -> Recalled:
         url=details.get("url", ""),
         provider=details.get("provider"),
         name=details.get("name"),
-        status=details.get("status", 200),
+        status=details.get("status"),
         error_type=None if error is None else type(error).__name__ if isinstance(error, BaseException) else "error",
         error_message=None if error is None else message_of(error) if isinstance(error, BaseException) else str(error),
         start_ns=start_ns,

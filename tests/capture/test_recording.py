@@ -23,6 +23,7 @@ URL = "https://api.openai.com/v1/chat/completions"
 def test_a_call_as_if_it_had_been_seen(llmobs: Any) -> None:
     """Messages, tokens, cost, times and caller; below the open span, with its session and properties."""
     with trace("job", session="s", user="ann", tier="gold"), span("agent") as agent:
+        record_call("x", kind="tool", headers={"LLMObs-Session-Id": "other"})
         id = record_call(
             SENT,
             response=GOT,
@@ -33,8 +34,10 @@ def test_a_call_as_if_it_had_been_seen(llmobs: Any) -> None:
             properties={"step": "ask"},
         )
     (call,) = llmobs.requests
+    tool = next(one for one in llmobs.spans if one.kind == "tool")
 
-    assert (call.id, call.parent_id, call.trace_id) == (id, agent.id, agent.trace_id)
+    assert (tool.session_id, tool.session_name, tool.user_id) == ("other", None, "ann")
+    assert (call.status, call.id, call.parent_id, call.trace_id) == (200, id, agent.id, agent.trace_id)
     assert (call.text, call.input_tokens, call.cost_usd) == ("Paris", 1000, Decimal("0.00021"))
     assert (call.provider, call.api, call.messages[0].parts[0].content) == (
         "openai",
@@ -92,6 +95,7 @@ def test_steps(llmobs: Any) -> None:
         "[1,2]",
     )
     assert (step.start_ns, step.duration_ns) == (int(start.timestamp()) * 10**9, 5 * 10**8)
+    assert step.status is None
     assert llmobs.requests == [] and llmobs.scores[0].target_id == id
 
 
