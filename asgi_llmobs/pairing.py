@@ -24,6 +24,7 @@ __all__ = [
     "pair_up",
     "seen_record",
     "strays",
+    "tells_nothing",
     "without_doubles",
 ]
 
@@ -60,6 +61,7 @@ class Seen(NamedTuple):
     start_ns: int
     duration_ns: int | None
     name: str
+    silent: bool = False  # tells no tokens
 
     @property
     def family(self) -> str:
@@ -180,8 +182,8 @@ class Pairing:
         ):
             return None
         if seen.parent_id == told.parent_id:
-            return 0 if shared(told, seen) >= OVERLAP or around(told, seen) else None
-        return self.tree.distance(told, seen) if around(told, seen) else None
+            return 0 if shared(told, seen) >= OVERLAP or during(told, seen) else None
+        return self.tree.distance(told, seen) if during(told, seen) else None
 
 
 class Tree:
@@ -236,11 +238,16 @@ def end_of(call: Seen) -> int:
     return call.start_ns + (call.duration_ns or 0)
 
 
-def around(told: Seen, seen: Seen) -> bool:
-    """Whether a call began and ended while it was being told of."""
-    if told.duration_ns is None or seen.duration_ns is None:
+def during(told: Seen, seen: Seen) -> bool:
+    """Whether a call was made while it was being told of.
+
+    LlamaIndex tells nothing but that it has made a stream, which sends its request when it is read.
+    """
+    if told.duration_ns is None or seen.duration_ns is None or seen.start_ns < told.start_ns - NEAR_NS:
         return False
-    return seen.start_ns >= told.start_ns - NEAR_NS and end_of(seen) <= end_of(told) + NEAR_NS
+    if told.silent and seen.start_ns <= end_of(told) + SLACK_NS:
+        return True
+    return end_of(seen) <= end_of(told) + NEAR_NS
 
 
 def shared(one: Seen, other: Seen) -> float:
@@ -269,8 +276,13 @@ def seen_record(record: Request) -> Seen:
     """What of a record decides."""
     return Seen(
         record.id, record.trace_id, record.parent_id, record.api == TOLD, record.operation, models(record),
-        record.response_id, record.start_ns, record.duration_ns, record.name,
+        record.response_id, record.start_ns, record.duration_ns, record.name, tells_nothing(record),
     )  # fmt: skip
+
+
+def tells_nothing(call: Any) -> bool:
+    """Whether a call has no tokens."""
+    return call.input_tokens is None and call.output_tokens is None
 
 
 def models(call: Any) -> frozenset[str]:

@@ -27,6 +27,7 @@ from asgi_llmobs.pairing import (
     pair_up,
     seen_record,
     strays,
+    tells_nothing,
 )
 from asgi_llmobs.records import Request, Span
 from asgi_llmobs.store import scores
@@ -51,7 +52,7 @@ NEEDED = tuple(
     _spans.c[label]
     for label in (
         "key", "id", "trace_id", "parent_id", "api", "operation", "request_model", "response_model", "response_id",
-        "start_ns", "duration_ns", "name", "session_id", "user_id", "properties",
+        "start_ns", "duration_ns", "name", "session_id", "user_id", "properties", "input_tokens", "output_tokens",
     )
 )  # fmt: skip
 
@@ -256,5 +257,5 @@ def told_row(row: Any) -> Span:
 def seen_row(row: Any) -> Seen:
     return Seen(
         row.id, row.trace_id, row.parent_id, row.api == TOLD, row.operation or "", models(row), row.response_id,
-        row.start_ns, row.duration_ns, row.name,
+        row.start_ns, row.duration_ns, row.name, tells_nothing(row),
     )  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,16 @@ def test_what_llama_index_does_before_a_call(llmobs: Captured, tracer: Any) -> N
 
     assert [record.kind for record in llmobs.spans] == ["span"]
     assert llmobs.requests == []
+
+
+def test_a_stream_that_is_sent_when_it_is_read(llmobs: Captured, tracer: Any) -> None:
+    """What tells of making a stream, and of no tokens, is the call that follows; the next one is the next call."""
+    told = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4o"}
+    with tracer.start_as_current_span("agent"):
+        for _ in range(2):
+            begun(tracer, "OpenAI.stream_chat", **told).end()
+            time.sleep(0.03)
+            ask_sync()
+
+    assert [record.name for record in llmobs.requests] == ["OpenAI.stream_chat"] * 2
+    assert len(llmobs.spans) == 3
