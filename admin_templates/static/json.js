@@ -88,11 +88,15 @@ function* found(value, wanted, path = []) {
   }
 }
 
+// where all of a body is that the page holds the beginning of
+const wholeOf = (pre) => pre.dataset.json === "body" && pre.parentElement.querySelector("a[download]");
+
 const show = async (pre, button) => {
   let text = pre.textContent;
-  if (pre.dataset.jsonFrom) {
+  const whole = wholeOf(pre);
+  if (whole) {
     button.disabled = true;
-    try { text = await (await fetch(pre.dataset.jsonFrom)).text(); } catch { /* what is on the page will do */ }
+    try { text = await (await fetch(whole.href)).text(); } catch { /* what is on the page will do */ }
     button.disabled = false;
   }
   const value = parsed(text);
@@ -129,7 +133,7 @@ const show = async (pre, button) => {
 const enhance = (root) => {
   for (const pre of root.querySelectorAll("pre[data-json]:not([data-ready])")) {
     pre.dataset.ready = "";
-    if (pre.textContent.length < SHORT || !(pre.dataset.jsonFrom || /^\s*[[{]/.test(pre.textContent))) continue;
+    if (pre.textContent.length < SHORT || !(wholeOf(pre) || /^\s*[[{]/.test(pre.textContent))) continue;
     const button = make("button", "As a tree", "quiet json-switch");
     button.type = "button";
     let box = null;
@@ -145,4 +149,4 @@ const enhance = (root) => {
   }
 };
 enhance(document);
-document.addEventListener("llmobs:loaded", (event) => enhance(event.target));
+document.addEventListener("llmobs:shown", (event) => enhance(event.detail));

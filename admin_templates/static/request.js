@@ -15,12 +15,12 @@ document.addEventListener("toggle", (event) => {
 
 // a form of the request into the clipboard; where that is forbidden, its own page shows it
 document.addEventListener("click", async (event) => {
-  const link = event.target.closest?.("[data-copy-from]");
+  const link = event.target.closest?.("[data-copy-call]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   const before = link.textContent;
   try {
-    const answer = await fetch(link.dataset.copyFrom);
+    const answer = await fetch(`${link.href}.json`);
     await navigator.clipboard.writeText((await answer.json()).text);
     link.textContent = "Copied";
     setTimeout(() => { link.textContent = before; link.closest("[data-pop]")?.removeAttribute("open"); }, 900);
@@ -31,7 +31,7 @@ document.addEventListener("click", async (event) => {
 const loaded = new WeakMap();
 const load = async (box) => {
   if (loaded.has(box)) return loaded.get(box);
-  const asked = fetch(box.dataset.scrub).then((answer) => answer.json()).catch(() => null);
+  const asked = fetch(`${box.parentElement.querySelector("a[data-moments]").href}.json`).then((answer) => answer.json()).catch(() => null);
   loaded.set(box, asked);
   const found = await asked;
   const range = box.querySelector("input");

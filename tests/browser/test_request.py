@@ -104,7 +104,7 @@ def test_copy(site: str, opened: Open, ids: dict[str, str]) -> None:
     page = watched.page
     watched.go(f"/requests/{ids['second']}")
     page.keyboard.press("c")
-    page.locator("[data-copy-from]:focus", has_text="curl").wait_for()
+    page.locator("[data-copy-call]:focus", has_text="curl").wait_for()
     page.keyboard.press("Enter")
     page.get_by_text("Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()").startswith("curl -sS")
@@ -185,6 +185,22 @@ def test_without_javascript(site: str, opened: Open, ids: dict[str, str]) -> Non
     page.locator("summary", has_text="Copy").click()
     page.get_by_role("link", name="Python (httpx)").click()
     assert "httpx.request(" in page.locator("#text").inner_text()
+
+
+def test_beside_the_list(site: str, opened: Open, ids: dict[str, str]) -> None:
+    """In the panel beside the list the slider, the tree and the copies work as on the page."""
+    watched = opened(site, permissions=["clipboard-read", "clipboard-write"], viewport={"width": 1500, "height": 900})
+    page = watched.page
+    watched.go(f"/requests?open={ids['second']}")
+    panel = page.get_by_role("complementary", name="Request")
+    panel.get_by_label("Moment of the stream").focus()
+    sync_api.expect(panel.locator("[data-said]")).to_have_text("".join(WORDS))
+    panel.get_by_text("Raw response body").click()
+    panel.locator("#response-body").get_by_role("button", name="As a tree").click()
+    sync_api.expect(panel.locator("#response-body .json summary").first).to_have_text(f"[{len(WORDS)}]")
+    panel.locator("summary", has_text="Copy").click()
+    panel.get_by_role("link", name="pytest fixture").click()
+    sync_api.expect(panel.get_by_text("Copied")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
