@@ -12,7 +12,7 @@ from asgi_llmobs.admin.narrow import filter_of
 from asgi_llmobs.admin.page import Permission, View
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.filters.expression import written
+from asgi_llmobs.filters.expression import Term, written
 from asgi_llmobs.queries.figures import GROUPS, Figures, Window, edges, figures, property_names
 from asgi_llmobs.queries.overview import Cell
 
@@ -122,12 +122,15 @@ def in_range(items: Iterable[tuple[str, str]], window: Window) -> Items:
 
 
 def group_items(by: Sequence[str], key: Sequence[str | int]) -> Items | None:
-    """The conditions that mean a group; ``None`` where no filter can."""
+    """The conditions that mean a group; ``None`` where no filter can: what a request does not say."""
     found = []
     for name, value in zip(by, key, strict=True):
-        if name == "error" or value in ("", 0):
+        if value in ("", 0):
             return None
-        found.append(({"outcome": "status"}.get(name, name), str(value)))
+        if name == "error":
+            found.append(("q", written(Term("error", ":", str(value)))))
+        else:
+            found.append(({"outcome": "status"}.get(name, name), str(value)))
     return found
 
 
@@ -138,8 +141,8 @@ def rates(cell: Cell, length_ns: int) -> dict[str, Any]:
         "error_share": share(cell.errors, ended),
         "gone_share": share(cell.gone, ended),
         "cache_share": share(cell.cache_read, cell.input_tokens),
-        "truncated_share": share(cell.truncated_count, cell.succeeded),
-        "tool_share": share(cell.tool_count, cell.succeeded),
+        "truncated_share": share(cell.truncated_count, ended),
+        "tool_share": share(cell.tool_count, ended),
         "requests_per_minute": cell.requests * 60 * SECOND / length_ns if length_ns else None,
         "tokens_per_second": share(cell.answered_tokens * SECOND, cell.answered_ns),
         "cost_per_request": cost_per(cell.total_cost_usd, cell.requests - cell.running - cell.unpriced_count),

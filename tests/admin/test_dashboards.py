@@ -20,7 +20,8 @@ from tests.making import SECOND, START, priced, request, span
 
 HOUR = 3_600 * SECOND
 PAGES = (
-    "/", "/?by=model", "/?by=route&and=user", "/?by=property.plan", "/users", "/users?sort=last", "/users/ada",
+    "/", "/?by=model", "/?by=route&and=user", "/?by=property.plan", "/?by=error", "/?by=outcome", "/?by=status",
+    "/users", "/users?sort=last", "/users/ada",
     "/properties", "/properties/plan", "/properties/plan?and=model", "/models", "/models/gpt-4o", "/models/acme",
     "/endpoints", "/endpoints?route=/chat", "/?q=user:ada", "/?since=2026-09-21T14:00&until=2026-09-21T15:00",
 )  # fmt: skip
@@ -40,7 +41,10 @@ def visitor() -> Iterator[Visitor]:
             given = {"cost": priced("0.5"), "properties": {"plan": "pro"}, "user_id": "ada"}
         outcome = "error" if number == 5 else "ok"
         about = {"trace_id": root.trace_id, "parent_id": root.id, "route": root.route, "start_ns": start}
-        records += [root, request(outcome=outcome, error_message="PROMPT", **about, **given)]
+        records += [
+            root,
+            request(outcome=outcome, error_type="rate limit: x", error_message="PROMPT", **about, **given),
+        ]
     Sink(database).write(records)
     yield Visitor(Admin(database=database, auth=lambda asked: asked.headers.get("x-role"), environ={}),
                   headers={"x-role": "owner"})  # fmt: skip
