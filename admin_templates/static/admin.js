@@ -48,6 +48,11 @@ for (const button of all("button[data-copy]")) {
   });
 }
 
+// a form that opens is there to be filled in; by key at once, lest the next letters be taken for keys
+const fill = (box) => { if (box?.open) box.querySelector("input:not([type=hidden]), textarea")?.focus(); };
+for (const box of all("details[data-focus]")) box.addEventListener("toggle", () => { if (!box.contains(document.activeElement?.form)) fill(box); });
+const press = (each) => { each.click(); fill(each.closest("details[data-focus]")); };
+
 // keys
 // rows come and go while a page is open: they are asked for when a key is pressed
 const place = (rows) => {
@@ -99,14 +104,9 @@ document.addEventListener("keydown", (event) => {
   going = event.key === "g" ? event.timeStamp + 1500 : 0;
   if (page) { event.preventDefault(); page.click(); return; }
   const link = all("[data-key]").find((each) => each.dataset.key === event.key);
-  const act = keys[event.key] ?? (link && (() => link.click()));
+  const act = keys[event.key] ?? (link && (() => press(link)));
   if (act) { event.preventDefault(); act(); }
 });
-
-// a form that opens is there to be filled in
-for (const box of all("details[data-focus]")) {
-  box.addEventListener("toggle", () => { if (box.open) box.querySelector("input:not([type=hidden]), textarea")?.focus(); });
-}
 
 // filters: empty fields stay out of the address
 for (const form of all("form[data-filter]")) {

@@ -10,8 +10,10 @@ from tests.browser.conftest import Watched
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]  # a browser and a server start first
 
 Open = Callable[..., Watched]
-PAGES = ("/_llmobs/", "/_llmobs/requests", "/_llmobs/traces", "/_llmobs/sessions", "/_llmobs/status",
-         "/_llmobs/requests?status=ok&model=gpt*", "/_llmobs/sessions/ada-lisbon", "/_llmobs/nothing")  # fmt: skip
+PAGES = ("/_llmobs/", "/_llmobs/requests", "/_llmobs/traces", "/_llmobs/sessions", "/_llmobs/users",
+         "/_llmobs/users/ada", "/_llmobs/properties", "/_llmobs/models", "/_llmobs/endpoints", "/_llmobs/scores",
+         "/_llmobs/insights", "/_llmobs/status", "/_llmobs/settings", "/_llmobs/help", "/_llmobs/search",
+         "/_llmobs/jump?to=ada", "/_llmobs/requests?status=ok&model=gpt*", "/_llmobs/sessions/ada-lisbon", "/_llmobs/nothing")  # fmt: skip
 
 
 def all_pages(watched: Watched) -> list[str]:
