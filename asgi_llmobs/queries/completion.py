@@ -81,7 +81,9 @@ def from_index(connection: Connection, project: str, key: str, label: str, prefi
 
 def from_rollups(connection: Connection, project: str, key: str, label: str, prefix: str, limit: int) -> Sequence[str]:
     column = ROLLED_UP[key]
-    query = select(column).where(series.c.project == name(project), column != "", column.startswith(prefix, autoescape=True))
+    query = select(column).where(
+        series.c.project == name(project), column != "", column.startswith(prefix, autoescape=True)
+    )
     return connection.execute(query.distinct().order_by(column).limit(4 * limit)).scalars().all()
 
 

@@ -15,7 +15,7 @@ from asgi_llmobs.store.tables import SpanRow
 
 __all__ = ["Facet", "facets"]
 
-ROWS = 2_000  # that are counted
+ROWS = 1_000  # that are counted
 MOST_VALUES = 6
 MOST_PROPERTIES = 4
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -59,6 +60,7 @@ __all__ = [
     "traces_page",
 ]
 
+NEWEST = 500  # of few rows that are scattered over the store, as many as are read for what only wants the newest
 FEW = 5_000  # rows that meet a condition, up to which it leads the search
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
@@ -126,9 +128,15 @@ def entries(flt: Filter, label: str, values: Sequence[str]) -> ColumnElement[boo
     return and_(columns.project == name(flt.project), columns.name == label, columns.value.in_(values))
 
 
-def integers(values: Sequence[int]) -> Any:
-    """Integers as they stand in the statement: as parameters there could be too many of them."""
-    return bindparam(None, values, expanding=True, literal_execute=True, type_=BigInteger)
+def one_of(connection: Connection, keys: Sequence[int]) -> ColumnElement[bool]:
+    """That a span has one of *keys*, of which there may be too many for as many parameters."""
+    found: ColumnElement[bool]
+    if connection.dialect.name == "sqlite":
+        listed = func.json_each(orjson.dumps(keys).decode()).table_valued("value")
+        found = spans.c.key.in_(select(listed.c.value))
+    else:  # as they stand: the planner sees in which partitions they lie
+        found = spans.c.key.in_(bindparam(None, keys, expanding=True, literal_execute=True, type_=BigInteger))
+    return found
 
 
 def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
@@ -139,8 +147,9 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
         columns.is_request == literal(1, literal_execute=True),
         in_time(connection, columns.start_ns, flt),
     )
+    # one value at a time: where there are several, a planner may think of another index
     tries: list[list[Select[Any]]] = [
-        [select(columns.key).where(base, column.is_not(None), any_of(column, values))]
+        [select(columns.key).where(base, column.is_not(None), column == name(value)) for value in values]
         for values, column in (  # fmt: skip
             (flt.trace, columns.trace_id),
             (flt.session, columns.session_id),
@@ -150,14 +159,14 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
     ]
     for label, wanted in property_groups(flt).items():
         time = in_time(connection, properties.c.start_ns, flt)
-        tries.append([select(properties.c.key).where(entries(flt, label, wanted), time)])
+        tries.append([select(properties.c.key).where(entries(flt, label, [value]), time) for value in wanted])
     if flt.status and not any(value == "ok" or value[0].isdigit() for value in flt.status):
-        tries.append([select(columns.key).where(base, status_of(flt.status))])
+        tries.append([select(columns.key).where(base, status_of([value])) for value in flt.status])
     if flt.model and not any("*" in model for model in flt.model):
-        models = [name(model) for model in flt.model]
         tries.append(
             [
-                select(columns.key).where(base, column.in_(models))
+                select(columns.key).where(base, column == name(model))
+                for model in flt.model
                 for column in (columns.request_model, columns.response_model)
             ]
         )
@@ -171,15 +180,22 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
     return None
 
 
-def narrowed(connection: Connection, flt: Filter) -> Narrowed:
-    """The filter, without project and time, over ``llmobs_spans``."""
-    columns = spans.c
+def narrowed(connection: Connection, flt: Filter, *, newest: int | None = None) -> Narrowed:
+    """The filter, without project and time, over ``llmobs_spans``.
+
+    Args:
+        connection: For reading.
+        flt: The filter.
+        newest: Where an index leads to few rows, only so many of them that arrived last need be meant.
+    """
     found = found_keys(connection.dialect.name, flt.searched) if flt.text else None
     matches = None if found is None else connection.execute(found.limit(FEW + 1)).scalars().all()
     rare = matches is not None and len(matches) <= FEW
-    few = matches if rare else leading(connection, flt)
+    few = sorted(matches) if rare and matches is not None else leading(connection, flt)
+    if few is not None and newest is not None:
+        few = few[-newest:]
     # ids first: the index is asked once, and nothing else is left to the planner
-    first = true() if few is None else columns.key.in_(integers(few))
+    first = true() if few is None else one_of(connection, few)
     return Narrowed(and_(first, conditions(connection, flt, text=not rare)), few is not None)
 
 
@@ -269,7 +285,7 @@ def newest_of(
     if after is not None:
         found = query.where(base, spans.c.key > after, conditions(connection, flt))
         return connection.execute(found.order_by(spans.c.key).limit(limit)).all()
-    narrow = narrowed(connection, flt)
+    narrow = narrowed(connection, flt, newest=NEWEST)
     edge = None if narrow.few else slice_edge(connection, REQUESTS, base, False)
     reach = base if edge is None else and_(base, inside(REQUESTS, edge, False))
     found = query.where(reach, narrow.where).order_by(spans.c.start_ns.desc(), spans.c.key.desc())

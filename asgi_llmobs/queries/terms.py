@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
     Select,
     Text,
     and_,
     case,
+    cast,
     exists,
     false,
     func,
@@ -26,7 +27,6 @@ from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import Boolean, TypeDecorator
 
 from asgi_llmobs.filters.expression import And, Expression, Not, Or, Term
-from asgi_llmobs.queries.distinct import property_values
 from asgi_llmobs.queries.scores import scored
 from asgi_llmobs.store.marks import MARKS
 from asgi_llmobs.store.rows import fold_name
@@ -36,7 +36,6 @@ from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
 __all__ = ["TOKENS", "any_of", "as_sql", "has_property", "like", "status_of"]
 
-MOST_VALUES = 1_000  # of a property, up to which those that a pattern means are looked up one by one
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
 columns = spans.c
@@ -137,7 +136,9 @@ def term_sql(connection: Connection, project: str, term: Term) -> ColumnElement[
         found = found_keys(connection.dialect.name, f'"{term.value.replace(chr(34), " ")}"')
         return false() if found is None else inside(found)
     assert term.key == "property"
-    return has_property(project, term.label, wanted_values(connection, project, term), term.value)
+    if term.op == "=" or "*" not in term.value:
+        return has_property(project, term.label, [term.value])
+    return property_like(connection, project, term.label, term.value)
 
 
 def worded(column: Any, term: Term) -> ColumnElement[bool]:
@@ -155,25 +156,27 @@ def compared(column: Any, op: str, value: int) -> ColumnElement[bool]:
     return COMPARE[op](column, value)
 
 
-def wanted_values(connection: Connection, project: str, term: Term) -> Sequence[str] | None:
-    """The values that a term of a property means; ``None``: they are too many to be listed."""
-    if term.op == "=" or "*" not in term.value:
-        return [name(term.value) or ""]
-    present = property_values(connection, project, fold_name(term.label), limit=MOST_VALUES + 1)
-    if len(present) > MOST_VALUES:
-        return None
-    pattern = "".join(f"[{letter}]" if letter in "[?" else letter for letter in term.value)
-    return [value for value in present if fnmatchcase(value, pattern)]
-
-
-def has_property(project: str, label: str, values: Sequence[str] | None, pattern: str = "*") -> ColumnElement[bool]:
-    """That a span has the property *label* with one of *values*, or where these are ``None`` one like *pattern*."""
+def has_property(project: str, label: str, values: Sequence[str]) -> ColumnElement[bool]:
+    """That a span has the property *label* with one of *values*."""
     entry = properties.c
     own = and_(entry.project == name(project), entry.name == fold_name(label))
-    if values is None:
-        return inside(select(entry.key).where(own, like(entry.value, pattern)))
     place = and_(entry.start_ns == columns.start_ns, entry.key == columns.key)
-    return exists().where(own, entry.value.in_(values), place).correlate(spans)
+    return exists().where(own, entry.value.in_([name(value) for value in values]), place).correlate(spans)
+
+
+def property_like(connection: Connection, project: str, label: str, pattern: str) -> ColumnElement[bool]:
+    """That a span has the property *label* with a value like *pattern*: read from its own row, where that can be."""
+    folded = fold_name(label)
+    if not folded.isascii():  # what the index is for: databases fold no other letters
+        entry = properties.c
+        return inside(
+            select(entry.key).where(entry.project == name(project), entry.name == folded, like(entry.value, pattern))
+        )
+    if connection.dialect.name == "sqlite":
+        pairs = func.json_each(columns.properties).table_valued("key", "value")
+    else:
+        pairs = func.json_each_text(cast(columns.properties, JSON)).table_valued("key", "value")
+    return exists().where(func.lower(func.trim(pairs.c.key)) == folded, like(pairs.c.value, pattern)).correlate(spans)
 
 
 def whole(value: str) -> int:
