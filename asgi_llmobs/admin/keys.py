@@ -45,7 +45,8 @@ KEYS: tuple[tuple[str, tuple[Keys, ...]], ...] = (
         "Lists",
         (
             Keys(("j", "k"), "next and previous row"),
-            Keys(("Enter",), "open the row"),
+            Keys(("Enter",), "open the row; a request beside the list"),
+            Keys(("p",), "pause new requests, or go on"),
             Keys(("[", "]"), "previous and next page"),
         ),
     ),

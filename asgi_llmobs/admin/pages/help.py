@@ -36,7 +36,7 @@ SEARCHES = (
     ("user:ada session:trip-1", "of one user in one session"),
     ("property.Feature:chat", "with this property"),
     ("route:/chat -model:gpt-4o", "from one endpoint, but not this model"),
-    ("(model:gpt-4o or model:o3)", "either"),
+    ("(model:gpt-4o OR model:o3)", "either"),
     ('"two children"', "these words in prompt or answer"),
 )
 
