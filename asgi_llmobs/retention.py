@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from asgi_llmobs.limits import Plan, Retention
-from asgi_llmobs.store import pins, removal
+from asgi_llmobs.store import pins, removal, scores
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.leases import Lease
 from asgi_llmobs.store.removal import OldTrace
@@ -173,6 +173,8 @@ def steps(
     if retention.records:
         traces = yield from doomed(database, retention, names, now_ns)
         yield from gone(database, traces, lease, removal.remove)
+    if retention.age_ns is not None and lease is not None:
+        yield from lost_scores(database, names, now_ns - retention.age_ns)
     if retention.bodies:
         traces = yield from bare(database, retention, names, now_ns, stripped_ns)
         complete = yield from gone(database, traces, lease, removal.strip)
@@ -183,6 +185,13 @@ def steps(
             yield Pruned(0, 0)
         with database.write() as connection:
             lease.renew(connection, SWEEP_SECONDS)
+
+
+def lost_scores(database: Database, names: Sequence[str], before_ns: int) -> Iterator[Pruned]:
+    """Delete old judgements of what is not there: nothing else would take them along."""
+    for one in names:
+        while scores.forget_lost(database, one, before_ns, limit=STEP) >= STEP:
+            yield Pruned(0, 0)
 
 
 def doomed(

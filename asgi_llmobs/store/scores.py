@@ -4,18 +4,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, exists, not_, select
+from sqlalchemy import Connection, and_, exists, not_, or_, select
 
 from asgi_llmobs.errors import ScoreError
 from asgi_llmobs.records import Request, Score, ScoreKind, Span
 from asgi_llmobs.scores import MAX_COMMENT, MAX_LABEL, taken_back
 from asgi_llmobs.store.database import Database, in_chunks, insert
-from asgi_llmobs.store.tables import AliasRow, ScoreRow, SessionRow, SpanRow
+from asgi_llmobs.store.tables import AliasRow, ScoreRow, SessionRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import bounded, integer, name
 
 __all__ = [
     "attach",
     "forget",
+    "forget_lost",
     "forget_sessions",
     "forget_spans",
     "give",
@@ -29,6 +30,7 @@ __all__ = [
 _aliases = AliasRow.__table__  # type: ignore[attr-defined]
 _scores = ScoreRow.__table__  # type: ignore[attr-defined]
 _spans = SpanRow.__table__  # type: ignore[attr-defined]
+_traces = TraceRow.__table__  # type: ignore[attr-defined]
 _sessions = SessionRow.__table__  # type: ignore[attr-defined]
 
 
@@ -235,6 +237,25 @@ def forget_sessions(connection: Connection, project: str, sessions: Iterable[str
     there = exists().where(_sessions.c.project == project, _sessions.c.session_id == _scores.c.target_id)
     gone = and_(_scores.c.target == "session", not_(there.correlate(_scores)))
     drop(connection, project, gone, _scores.c.target_id, sorted(set(sessions)))
+
+
+def forget_lost(database: Database, project: str, before_ns: int, *, limit: int) -> int:
+    """Delete scores from before that moment whose target is not there, or not any more; how many, *limit* at most.
+
+    Raises:
+        StoreError: The database cannot be read or written.
+    """
+    columns = _scores.c
+    trace = exists().where(_traces.c.project == project, _traces.c.trace_id == columns.trace_id).correlate(_scores)
+    session = exists().where(_sessions.c.project == project, _sessions.c.session_id == columns.target_id)
+    there = or_(and_(columns.target == "session", session.correlate(_scores)), and_(columns.target != "session", trace))
+    old = and_(columns.project == project, columns.time_ns < before_ns, not_(there))
+    with database.read(fresh=True) as connection:  # looking takes a while where there are many: writers go on
+        ids = connection.execute(select(columns.id).where(old).limit(limit)).scalars().all()
+    if ids:
+        with database.write() as connection:
+            drop(connection, project, old, columns.id, ids)
+    return len(ids)
 
 
 def drop(connection: Connection, project: str, which: Any, column: Any, values: Sequence[str]) -> None:

@@ -221,6 +221,26 @@ def test_retention_keeps_what_was_judged(database: Database) -> None:
     assert {name for name, _ in judged} == {"helpful"} and len(judged) == 3
 
 
+def test_retention_takes_what_judges_nothing(database: Database) -> None:
+    """Old scores of spans, traces and sessions that never came go; young ones may still be early."""
+    call = request(session_id="s")
+    Sink(database).write([call])
+    late = START + 99 * SECOND
+    give(
+        database,
+        *(score("old", True, target=target, target_id="e" * 32, time_ns=START) for target in scores.TARGETS),
+        *(score("young", True, target=target, target_id="e" * 32, time_ns=late) for target in scores.TARGETS),
+        score("own", True, target_id=call.id, time_ns=START),
+        score("own", True, target="trace", target_id=call.trace_id, time_ns=START),
+        score("own", True, target="session", target_id="s", time_ns=START),
+    )
+    prune(database, Retention(age_ns=10 * SECOND), project="default", now_ns=START + 100 * SECOND)
+
+    with database.read() as connection:
+        left = connection.exec_driver_sql("SELECT name FROM llmobs_scores").scalars().all()
+    assert sorted(left) == ["own"] * 3 + ["young"] * 3
+
+
 def test_erasure_takes_the_scores_along(database: Database) -> None:
     """Of what is erased no judgement is left, and of a user none that they gave."""
     calls = [request(user_id="ann", session_id="s"), request(), span()]
