@@ -2,10 +2,11 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from asgi_llmobs.records import Body
 
-__all__ = ["alike", "distinct", "is_text", "keep", "slim", "without_vectors"]
+__all__ = ["alike", "distinct", "is_text", "keep", "slim", "without_repeats", "without_vectors"]
 
 SLIM_ABOVE = 64 * 1024
 # whole base64 strings of images and audio; a possessive class so that it never backtracks
@@ -86,21 +87,48 @@ def distinct(content: bytes) -> bytes:
     """*content* without what its events repeat: for whoever looks for something in it.
 
     The events of a stream mostly differ from each other in one string. What stands between two such strings is given
-    once, and the strings between quotation marks, so that nothing that stood in one of them is cut or joined.
+    once, and each string in its quotation marks, so that nothing that stood in one of them is cut or joined.
     """
     between = next((ending for ending in ENDINGS if ending in content[:FIRST_EVENTS]), None)
     if between is None:
         return content
-    before = b""
-    for event in content.split(between, TRIES)[:-1]:
-        head, tail = alike(before, event)
+    events = content.split(between)
+    head, tail = repeated(events)
+    return strings(events, head, tail, between) if head else content
+
+
+def without_repeats(chunks: Sequence[bytes]) -> bytes:
+    """:func:`distinct` of a body in pieces, each of which is mostly an event: of others nothing is left out."""
+    head, tail = repeated(chunks)
+    return strings(chunks, head, tail) if head else b"".join(chunks)
+
+
+def strings(events: Sequence[bytes], head: bytes, tail: bytes, between: bytes = b"") -> bytes:
+    """What of *events* is not *head* and *tail*, each of them between quotation marks; those two stand there once."""
+    start, stop, least = len(head), -len(tail), len(head) + len(tail)
+    pieces: list[bytes] = [tail + between + head]
+    others: list[bytes] = []  # unlike them: given as they are, with what stood around them
+    for event in events:
+        if event.startswith(head) and event.endswith(tail) and len(event) >= least:
+            if others:
+                pieces.append(between.join((tail, *others, head)))
+                others = []
+            pieces.append(event[start:stop])
+        else:
+            others.append(event)
+    pieces.append(between.join((tail, *others)))
+    return b'"\n"'.join(pieces)
+
+
+def repeated(events: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """How most of *events* begin and end; empty where they are not alike. The first of all is mostly unlike them."""
+    for at in range(2, min(len(events) - MANY, TRIES)):
+        head, tail = alike(events[at - 1], events[at])
         if head and tail:
-            joint = tail + between + head
-            pieces = content.split(joint)
-            if len(pieces) > MANY:
-                return b'"\n"'.join([joint, *pieces])
-        before = event
-    return content
+            some = events[at : at + MANY]
+            if 2 * sum(event.startswith(head) and event.endswith(tail) for event in some) > MANY:
+                return head, tail
+    return b"", b""
 
 
 def alike(one: bytes, other: bytes) -> tuple[bytes, bytes]:

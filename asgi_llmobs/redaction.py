@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import compress, product
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -31,14 +31,15 @@ NEVER_RESPONSE_HEADERS = frozenset(
 ADDRESSES = frozenset(b"location content-location referer http-referer".split())
 SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|sig|signature|credential|auth|session)")
 
+# what is hardly ever needed is compiled at its first use: it would be a tenth of the time that the import takes
+compiled = lru_cache(maxsize=None)(re.compile)
+
 # names of members whose values are credentials, wherever in a body they stand
-SECRET_MEMBER = re.compile(
-    rb"""(?ix) ( " (?: (?:x-|openai_|anthropic_|azure_)? api [_-]? key
+SECRET_MEMBER = rb"""(?ix) ( " (?: (?:x-|openai_|anthropic_|azure_)? api [_-]? key
     | (?:aws_)? (?:secret_)? access [_-]? key (?:_id)?
     | (?:access|refresh|auth|authorization|bearer)[_-]?token | client[_-]?secret | secret[_-]?key
     | private[_-]?key | (?:proxy-)?authorization ) " \s*+ : \s*+ ) " (?: [^"\\] | \\. )++ "
     """
-)
 # the same names written out: a look into a set costs less than the pattern
 SECRET_MEMBERS = frozenset(
     "".join(words).encode()
@@ -56,8 +57,8 @@ SECRET_MEMBERS = frozenset(
 # the "n" of an escaped line end is no letter of the word before
 WORD_START = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
 # literals first, so that text without them costs next to nothing
-CREDENTIALS: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...] = tuple(
-    (tuple(literals.encode().split(b"|")), re.compile(WORD_START + rb"(?:" + pattern.encode() + rb")"))
+CREDENTIALS: tuple[tuple[tuple[bytes, ...], bytes], ...] = tuple(
+    (tuple(literals.encode().split(b"|")), WORD_START + rb"(?:" + pattern.encode() + rb")")
     for literals, pattern in (
         ("sk-", r"sk-[A-Za-z0-9_-]{16,}"),
         ("AIza", r"AIza[A-Za-z0-9_-]{30,}"),
@@ -79,7 +80,7 @@ LONG = 4096  # from so many bytes on it pays to leave out what need not be looke
 LITERALS = tuple(literal for literals, _ in CREDENTIALS for literal in literals)
 # a rare character of each credential, which is found faster than a word is, and how it goes on from there
 TRACES = tuple(
-    (character, re.compile(character + pattern).search)
+    (character, re.compile(character + pattern))
     for character, pattern in (
         (b"-", rb"(?:(?<=sk-)|(?<=xai-)|(?<=xox[abprs]-))"),
         (b"_", rb"(?:(?<=gsk_)|(?<=hf_)|(?<=gh[pousr]_)|(?<=github_pat_))"),
@@ -95,8 +96,9 @@ MEMBER_NAME = re.compile(
     | (?:access|refresh|auth|authorization|bearer)[_-]?token | client[_-]?secret | secret[_-]?key
     | private[_-]?key | (?:proxy-)?authorization ) "
     """
-).search
+)
 FEW_QUOTES = 48  # bytes to each; where there are more, a look into a set costs less
+FEW = 32  # places that are looked at one by one
 LONGEST_NAME = max(map(len, SECRET_MEMBERS))
 HARMLESS, LONGEST_HARMLESS = 4096, 64  # so many words, and characters of one
 _harmless: set[bytes] = set()  # long words that are no credentials: names of members and models, again and again
@@ -107,7 +109,7 @@ SECRET_HEADERS = frozenset(
     b"ocp-apim-subscription-key x-auth-token helicone-auth openai-api-key".split()
 )
 LONGEST_VALUE = 1_000  # characters of a header that are kept
-KNOWN_HEADERS = 4_096
+KNOWN_HEADERS = 1_024
 JSON_ESCAPE = re.compile(rb"(\\\\)|\\u([0-9a-fA-F]{4})")
 
 
@@ -124,20 +126,25 @@ def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
         for literals, pattern in CREDENTIALS:
             for literal in literals:
                 if literal in words:
-                    content = pattern.sub(MARK_BYTES, content)
+                    content = compiled(pattern).sub(MARK_BYTES, content)
                     break
     if b"Bearer " in seen:
         content = BEARER.sub(MARK_BYTES, content)
     if len(seen) > max(LONG, LONGEST_NAME * seen.count(b'"')):  # long texts
         seen = b'"'.join([piece for piece in seen.split(b'"') if len(piece) <= LONGEST_NAME])
     if not SECRET_MEMBERS.isdisjoint(seen.lower().split(b'"')):
-        content = SECRET_MEMBER.sub(rb'\1"' + MARK_BYTES + b'"', content)
+        content = compiled(SECRET_MEMBER).sub(rb'\1"' + MARK_BYTES + b'"', content)
     return content
 
 
-def holds_credentials(content: bytes) -> bool:
-    """Whether :func:`without_credentials` may find something that looks like a credential: a cheaper look."""
-    return looks_suspicious(once(content))
+def holds_credentials(content: bytes, *, repeats: bool = True) -> bool:
+    """Whether :func:`without_credentials` may find something that looks like a credential: a cheaper look.
+
+    Args:
+        content: A text.
+        repeats: Whether it may be a stream, whose events repeat each other.
+    """
+    return looks_suspicious(once(content) if repeats else content)
 
 
 def once(content: bytes) -> bytes:
@@ -147,11 +154,25 @@ def once(content: bytes) -> bytes:
 
 def looks_suspicious(content: bytes) -> bool:
     for character, trace in TRACES:
-        if character in content and trace(content) is not None:
+        if character in content and found(content, character, trace):
             return True
-    if content.count(b'"') * FEW_QUOTES > len(content):
+    if content.count(b'"', 0, LONG) * FEW_QUOTES > min(len(content), LONG):
         return not SECRET_MEMBERS.isdisjoint(content.lower().split(b'"'))
-    return MEMBER_NAME(content) is not None
+    return found(content, b'"', MEMBER_NAME)
+
+
+def found(content: bytes, character: bytes, pattern: re.Pattern[bytes]) -> bool:
+    """Whether *pattern*, which begins with *character*, matches anywhere."""
+    at = 0
+    if len(content) > LONG:  # to leap from one to the next takes a tenth of the search's time where there are few
+        for _ in range(FEW):
+            at = content.find(character, at)
+            if at < 0:
+                return False
+            if pattern.match(content, at) is not None:
+                return True
+            at += 1
+    return pattern.search(content, at) is not None
 
 
 def suspicious_words(content: bytes) -> bytes:
@@ -245,41 +266,60 @@ class Seen(NamedTuple):
     secret: list[tuple[bytes, bytes]]
 
 
-# most headers of an app's calls are the same each time: what was found of those that are kept is known, by side
-_known_headers: tuple[dict[tuple[bytes, bytes], tuple[str, str]], ...] = ({}, {})
+class Known(NamedTuple):
+    """What is done with the headers of a list of names: calls of one client have the same list again and again."""
+
+    labels: tuple[str, ...]  # the names in lower case
+    kept: tuple[bool, ...]
+    addresses: frozenset[str]  # of those that are kept
+    secret: tuple[int, ...]  # places of those whose values are credentials
 
 
-def seen_headers(headers: Sequence[tuple[bytes, bytes]], *, response: bool) -> Seen:
+_known_names: tuple[dict[tuple[bytes, ...], Known], ...] = ({}, {})  # by side
+
+
+def known_names(names: tuple[bytes, ...], *, response: bool) -> Known:
+    """What is done with headers of these names."""
+    every = _known_names[response]
+    found = every.get(names)
+    if found is None:
+        lower = [name.lower() for name in names]
+        keep = [name not in NEVER_RESPONSE_HEADERS if response else name in KEPT_REQUEST_HEADERS for name in lower]
+        found = Known(
+            tuple([name.decode("latin-1") for name in lower]),
+            tuple(keep),
+            frozenset(name.decode("latin-1") for name, kept in zip(lower, keep, strict=True) if kept)
+            & {name.decode("latin-1") for name in ADDRESSES},
+            tuple([place for place, name in enumerate(lower) if name in SECRET_HEADERS]),
+        )
+        if len(every) >= KNOWN_HEADERS:
+            every.clear()
+        every[names] = found
+    return found
+
+
+def seen_headers(headers: Sequence[tuple[bytes, bytes]], *, response: bool, harmless: bool = False) -> Seen:
     """What *headers* say, in text, and what of them may be stored.
 
     Args:
         headers: Names, in any case, and values.
         response: Whose they are: of a request the known harmless ones are kept, of a response all but the secret ones.
+        harmless: They were looked through before, and hold nothing that looks like a credential.
     """
-    known = _known_headers[response]
-    found = [known.get(pair) for pair in headers]
-    by_name = dict([pair for pair in found if pair is not None])
-    secret = []
-    if None in found:
-        new: dict[int, tuple[str, str]] = {}  # as they may be stored, by their places
-        for place, (raw_name, raw) in enumerate(headers):
-            if found[place] is None:
-                name = raw_name.lower()
-                label, value = name.decode("latin-1"), raw.decode("latin-1")
-                by_name[label] = value
-                if (name not in NEVER_RESPONSE_HEADERS) if response else (name in KEPT_REQUEST_HEADERS):
-                    new[place] = label, safe_url(value) if name in ADDRESSES else value[:LONGEST_VALUE]
-                if name in SECRET_HEADERS:
-                    secret.append((name, raw))
-        values = "\n".join([value for _, value in new.values()])
-        clean = safe_text(values) == values  # one look at all of them instead of one at each
-        if len(known) > KNOWN_HEADERS:
-            known.clear()
-        for place, (label, value) in new.items():
-            pair = found[place] = label, value if clean else safe_text(value)
-            if pair[1] == by_name[label]:
-                known[headers[place]] = pair
-    return Seen(by_name, tuple([pair for pair in found if pair is not None]), secret)
+    known = known_names(tuple([name for name, _ in headers]), response=response)
+    pairs = list(zip(known.labels, [value.decode("latin-1") for _, value in headers], strict=True))
+    kept = list(compress(pairs, known.kept))
+    if known.addresses:
+        kept = [(label, safe_url(value) if label in known.addresses else value) for label, value in kept]
+    values = [value for _, value in kept]
+    if any(map(LONGEST_VALUE.__lt__, map(len, values))):
+        kept = [(label, value[:LONGEST_VALUE]) for label, value in kept]
+        values = [value for _, value in kept]
+    if not harmless:
+        text = "\n".join(values)  # one look at all of them instead of one at each
+        if safe_text(text) != text:
+            kept = [(label, safe_text(value)) for label, value in kept]
+    return Seen(dict(pairs), tuple(kept), [(headers[place][0].lower(), headers[place][1]) for place in known.secret])
 
 
 def without_secrets(kept: tuple[tuple[str, str], ...], secrets: Sequence[bytes]) -> tuple[tuple[str, str], ...]:

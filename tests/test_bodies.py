@@ -120,3 +120,22 @@ def test_few_lines_stay():
     content = b"a\n" * 5
 
     assert bodies.distinct(content) is content
+
+
+def test_pieces_of_a_stream():
+    """Pieces that are events give their strings; what stands across pieces that are none is found in whole."""
+    lines = [event(f" word{number}") + b"\n\n" for number in range(50)]
+    cut = event("sk-canary") + b"\n\n"
+    found = bodies.without_repeats([*lines[:20], cut[:70], cut[70:], *lines[20:]])
+
+    assert len(found) < 3_000
+    assert b'" word49"' in found and b'"sk-canary"' in found
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1_000])
+def test_pieces_that_are_no_events(size):
+    """A stream that came in pieces of any size holds what it held."""
+    whole = b"".join(event(f" word{number}") + b"\n\n" for number in range(30))
+    pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
+
+    assert all(b'" word%d"' % number in bodies.without_repeats(pieces) for number in range(30))

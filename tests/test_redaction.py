@@ -179,3 +179,16 @@ def test_words_that_were_harmless():
     for _ in range(2):
         assert safe_text("completion_tokens_details") == "completion_tokens_details"
         assert safe_text(f"completion_tokens_details sk-{'b2' * 12}") == f"completion_tokens_details {MARK}"
+
+
+@pytest.mark.parametrize("before", [b"", b"- _ J A z B " * 500, b'"a" ' * 2_000, b"prose " * 2_000])
+@pytest.mark.parametrize(
+    "credential", [b"sk-" + b"a" * 30, b"AKIA" + b"B" * 16, b"Bearer " + b"c" * 20, b'"api_key": "value"']
+)
+def test_in_long_texts(before, credential):
+    """However much stands before a credential, and however often what one begins with."""
+    content = before + b" " + credential + b" " + before
+    safe = Redactor().body(content)
+
+    assert MARK.encode() in safe and credential not in safe
+    assert Redactor().body(before + before) == before + before

@@ -35,12 +35,14 @@ class Sides:
 
     def __init__(self, exchange: Exchange, redactor: Redactor, max_body: int) -> None:
         self.exchange = exchange
-        sent_headers = seen_headers(exchange.request_headers, response=False)
-        got_headers = seen_headers(exchange.response_headers, response=True)
+        harmless = exchange.suspect is False
+        sent_headers = seen_headers(exchange.request_headers, response=False, harmless=harmless)
+        got_headers = seen_headers(exchange.response_headers, response=True, harmless=harmless)
         self.request_headers, self.response_headers = sent_headers.by_name, got_headers.by_name
         self.secrets = secrets_of(sent_headers.secret, exchange.url)
-        self.kept_request_headers = without_secrets(sent_headers.kept, self.secrets)
-        self.kept_response_headers = without_secrets(got_headers.kept, self.secrets)
+        secrets = () if harmless else self.secrets
+        self.kept_request_headers = without_secrets(sent_headers.kept, secrets)
+        self.kept_response_headers = without_secrets(got_headers.kept, secrets)
         self.warnings: list[str] = []
         self._redactor = redactor
         self._max_body = max_body

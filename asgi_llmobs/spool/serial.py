@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from asgi_llmobs.bodies import without_repeats
 from asgi_llmobs.records import Exchange, Outcome, Span, columns
 from asgi_llmobs.redaction import (
     ADDRESSES,
@@ -48,6 +49,8 @@ META, SENT_HEADERS, SENT, GOT_HEADERS, CLOCKS, LENGTHS, GOT = range(7)
 MAX_KNOWN = 1_024
 LOOK_BACK = 64  # chunks
 OVERLAP = 64  # bytes
+SHORT = 4096
+SEVERAL = 12  # chunks: of less it is not looked what they repeat
 PIECE = 64 * 1024
 WORD = frozenset(bytes((code,)) for code in range(128) if chr(code).isalnum() or chr(code) in "-_.~+/=") | {b""}
 
@@ -184,14 +187,16 @@ def meta(exchange: Exchange, secrets: Sequence[bytes], index: int, *, message: b
     )
 
 
-def harmless(secrets: Sequence[bytes], *contents: bytes) -> bool:
-    """Whether none of *contents* holds what must never be kept."""
+def harmless(secrets: Sequence[bytes], *contents: bytes, repeats: bool = True) -> bool:
+    """Whether none of *contents* holds what must never be kept; *repeats*: one may be a stream in whole."""
+    if sum(map(len, contents)) < SHORT:
+        contents = (b"\n".join(contents),)  # one look at all of them instead of one at each
     for content in contents:
         for secret in secrets:
             if secret in content:
                 return False
         if len(content) <= PIECE:
-            if content and holds_credentials(content):
+            if content and holds_credentials(content, repeats=repeats):
                 return False
         # in pieces: other threads run in between
         elif any(holds_credentials(content[at : at + PIECE + OVERLAP]) for at in range(0, len(content), PIECE)):
@@ -220,6 +225,16 @@ def answer(exchange: Exchange, index: int, stop: int, secrets: Secrets) -> tuple
 def tail(exchange: Exchange, index: int) -> bytes:
     """What stands before a piece of the answer: what says that something is a credential may be in it."""
     return bytes(exchange.response_chunks[index - 1][-OVERLAP:]) if index else b""
+
+
+def harmless_answer(exchange: Exchange, index: int, stop: int, secrets: Sequence[bytes], body: bytes) -> bool:
+    """Whether *body*, the chunks from *index* to *stop*, holds nothing that must never be kept."""
+    before = tail(exchange, index)
+    if stop - index < SEVERAL or not body or any(b'"' in secret for secret in secrets):
+        return harmless(secrets, before + body)
+    # mostly each of them is an event: without what they repeat a tenth is left
+    seen = without_repeats([before, *exchange.response_chunks[index:stop]])
+    return harmless(secrets, seen, repeats=len(seen) > len(body))
 
 
 def request(exchange: Exchange, secrets: Secrets) -> bytes:
@@ -254,7 +269,7 @@ def part(exchange: Exchange, secrets: Sequence[bytes], index: int, stop: int) ->
     if not index:
         headers, values = got_headers(exchange, None, plan), values_of(exchange.response_headers, plan)
     clocks, lengths, body = answer(exchange, index, stop, None)
-    if not harmless(secrets, values, tail(exchange, index) + body):
+    if not (harmless(secrets, values) and harmless_answer(exchange, index, stop, secrets, body)):
         exchange.suspect = True
         headers = got_headers(exchange, secrets, plan) if headers else b""
         clocks, lengths, body = answer(exchange, index, stop, secrets)
@@ -308,7 +323,10 @@ def end(
     found = sections(None)
     sent_values = values_of(exchange.request_headers, plan) if plan is not None else b""
     got_values = values_of(exchange.response_headers, got)
-    if not harmless(secrets, sent_values, found[1], got_values, tail(exchange, index) + found[5]):
+    if not (
+        harmless(secrets, sent_values, found[1], got_values)
+        and harmless_answer(exchange, index, stop, secrets, found[5])
+    ):
         exchange.suspect = True
         found = sections(secrets)
     elif bodies and exchange.suspect is None and stop == len(exchange.response_chunks):
