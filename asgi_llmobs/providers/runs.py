@@ -6,7 +6,7 @@ to look whether it begins and ends as the one before.
 
 import re
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,11 +15,11 @@ from asgi_llmobs.providers.framing import MAX_DEPTH
 
 __all__ = ["Chunk", "Pieces", "chunks_at_once"]
 
-DATA, NAME = b"data: ", b"event: "
+DATA, NAME, BLANK = b"data: ", b"event: ", b"\n\n"
 STRING = re.compile(rb'(?:[^"\\]|\\.)*+')
 OBFUSCATION = b'"obfuscation":"'  # of no length in particular and no meaning: OpenAI pads its events with it
 FEW = 3  # events; of less no run is made
-TRIES = 32  # so often it is looked whether a run begins, as long as none did
+TRIES = 32  # so often it is looked whether a run begins, as long as none does
 
 
 class Chunk(NamedTuple):
@@ -58,22 +58,39 @@ class Template:
             stop = STRING.match(self.tail, place).end()  # type: ignore[union-attr]
             self.between, self.tail = self.tail[:place], self.tail[stop:]
 
-    def run(self, events: list[bytes]) -> list[bytes]:
-        """The pieces of all first *events* that are alike."""
-        found = []
-        head, tail, between = self.head, self.tail, self.between
-        start, stop = len(head), -len(tail)
-        for event in events:
-            if event[:start] != head or event[stop:] != tail:
+    def run(self, body: bytes, at: int, begin: int) -> tuple[list[bytes], list[int]]:
+        """The pieces of all events that are alike, from the first on, and the offsets after them.
+
+        Args:
+            body: The stream.
+            at: Where the first of them stands.
+            begin: Where its data does, behind its name.
+        """
+        found: list[bytes] = []
+        ends: list[int] = []
+        head, tail = body[at:begin] + self.head, self.tail + BLANK
+        start, stop = len(head), len(self.tail)
+        # nearly all time that a stream takes goes by in here
+        while body.startswith(head, at):
+            at += start
+            last = body.find(b"\n", at) - stop
+            if last < at or not body.startswith(tail, last):
                 break
-            piece = event[start:stop]
-            if between:
-                piece, mark, padding = piece.partition(between)
-                if not mark or not padding.isalnum():
-                    break
-            if (b'"' in piece or b"\\" in piece) and not STRING.fullmatch(piece):
-                break
-            found.append(piece)
+            found.append(body[at:last])
+            at = last + len(tail)
+            ends.append(at)
+        return self.texts(found), ends
+
+    def texts(self, found: list[bytes]) -> list[bytes]:
+        """The strings in all first pieces that are nothing but one."""
+        if self.between:
+            parts = [piece.partition(self.between) for piece in found]
+            found = [text for text, mark, padding in parts if mark and padding.isalnum()]
+            if len(found) < len(parts):
+                found = [text for text, _, _ in takewhile(lambda part: part[1] and part[2].isalnum(), parts)]
+        whole = b"".join(found)
+        if b'"' in whole or b"\\" in whole:
+            found = list(takewhile(STRING.fullmatch, found))
         return found
 
     def filled(self, pieces: list[bytes]) -> bytes:
@@ -96,26 +113,6 @@ def template_of(event: bytes, pieces: Pieces) -> Template | None:
     return None
 
 
-def merged(
-    events: list[bytes], ends: list[int], names: list[bytes], pieces: Pieces
-) -> tuple[list[bytes], list[int], list[bytes]]:
-    """The three lists with each run of events as one."""
-    found: list[tuple[bytes, int, bytes]] = []
-    place = tries = 0
-    while place < len(events):
-        event, end, count = events[place], ends[place], 1
-        template = template_of(event, pieces) if tries < TRIES else None
-        if template is not None:
-            texts = template.run(events[place:])
-            if len(texts) >= FEW and len(set(names[place : place + len(texts)])) == 1:
-                event, count, tries = template.filled(texts), len(texts), 0
-                end = next((ends[place + index] for index, text in enumerate(texts) if text), end)
-        found.append((event, end, names[place]))
-        tries += 1
-        place += count
-    return [event for event, _, _ in found], [end for _, end, _ in found], [name for _, _, name in found]
-
-
 def chunks_at_once(body: bytes, pieces: Pieces | None = None) -> list[Chunk] | None:
     """All chunks of a stream of the plainest form, parsed in one go; ``None`` where it is of any other.
 
@@ -126,31 +123,43 @@ def chunks_at_once(body: bytes, pieces: Pieces | None = None) -> list[Chunk] | N
         body: Server-sent events.
         pieces: What strings are put together where events differ in nothing else; none unless given.
     """
-    lines = body.split(b"\n")
-    if lines.pop() or len(lines) < 2 or b"\r" in body:
+    if body[-2:] != BLANK or b"\r" in body:
         return None
-    step = 3 if lines[0].startswith(NAME) else 2
-    events, blank = lines[step - 2 :: step], lines[step - 1 :: step]
-    names = lines[::3] if step == 3 else [NAME] * len(events)
-    if len(lines) != step * len(events) or any(blank) or not all(name.startswith(NAME) for name in names):
-        return None
-    sizes = list(accumulate(map(len, lines)))
-    ends = [
-        size + place for size, place in zip(sizes[step - 1 :: step], range(step, len(lines) + 1, step), strict=True)
-    ]
-    done = events[-1] == DATA + b"[DONE]"
+    found: list[tuple[bytes, bytes, int]] = []  # name, data, end
+    named = body.startswith(NAME)
+    at, size, left = 0, len(body), TRIES if pieces is not None else 0
+    while at < size:
+        begin = at
+        if named:
+            begin = body.find(b"\n", at) + 1
+            if not body.startswith(NAME, at):
+                return None
+        stop = body.find(b"\n", begin)
+        if body[stop : stop + 2] != BLANK:
+            return None
+        name, event, end = body[at + len(NAME) : begin - 1] if named else b"", body[begin:stop], stop + 2
+        after = end
+        if left and pieces is not None:
+            left -= 1
+            template = template_of(event, pieces)
+            texts, ends = template.run(body, at, begin) if template is not None else ([], [])
+            if template is not None and len(texts) >= FEW:
+                event, after, left = template.filled(texts), ends[len(texts) - 1], TRIES
+                end = next((place for place, text in zip(ends, texts, strict=False) if text), end)
+        found.append((name, event, end))
+        at = after
+    done = found[-1][1] == DATA + b"[DONE]"
     if done:
-        events.pop()
-    if pieces is not None:
-        events, ends, names = merged(events, ends, names, pieces)
-    values = objects(events)
+        found.pop()
+    values = objects([event for _, event, _ in found])
     if values is None:
         return None
-    named = [name[len(NAME) :].decode("utf-8", "replace") for name in names]
-    found = [Chunk(*chunk) for chunk in zip(named, values, ends, strict=False)]
+    chunks = [
+        Chunk(name.decode("utf-8", "replace"), value, end) for (name, _, end), value in zip(found, values, strict=True)
+    ]
     if done:
-        found.append(Chunk("[DONE]", {}, len(body)))
-    return found
+        chunks.append(Chunk("[DONE]", {}, size))
+    return chunks
 
 
 def objects(events: list[bytes]) -> list[Any] | None:
