@@ -106,7 +106,10 @@ class Ingest(Receiver):
     def _told(self, recalled: Recalled, kind: Kind, found: Mapping[str, Any], content: bytes) -> Span:
         config = self._config
         if found.get("timing") or recalled.said.request_id:  # sent again it is the same; else it is another one
-            recalled.id = same_id(config.project, repr(recalled.said), content)
+            same = same_id(config.project, repr(recalled.said), content)
+            recalled.id = same[:16]
+            if recalled.trace_id is None and recalled.said.node_id is None:
+                recalled.trace_id = same[16:]
         placed(recalled, self._recorder, None)
         if kind is Kind.LLM:
             return self._pipeline.process(call_of(recalled, self._recorder))
@@ -115,7 +118,8 @@ class Ingest(Receiver):
 
 
 def same_id(project: str, said: str, content: bytes) -> str:
-    digest = hashlib.blake2b(digest_size=8)
+    """The ids of span and trace, one behind the other, that the same log has whenever it is sent."""
+    digest = hashlib.blake2b(digest_size=24)
     for part in (project.encode(), said.encode("utf-8", "replace"), content):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
