@@ -13,6 +13,8 @@ from asgi_llmobs.replay import Again
 from asgi_llmobs.testing import FakeProvider
 from tests.admin.visiting import Visitor, loop
 
+openai = pytest.importorskip("openai")
+
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "What may I carry on board?"}]}
 SAME = {
     "content-type": "application/x-www-form-urlencoded",
@@ -57,7 +59,6 @@ def send(obs: LLMObs, replay: Any, *, role: str = "operator", **fields: str) -> 
 
 def client_of(name: str, url: str, obs: LLMObs) -> Any:
     """Whatever may be handed over."""
-    openai = pytest.importorskip("openai")
 
     def by_function(again: Again) -> None:
         with obs.wrap(httpx.Client(trust_env=False)) as client:
@@ -86,10 +87,12 @@ def test_it_is_sent_and_linked(fake: tuple[FakeProvider, str], obs: LLMObs, name
     old = first(obs)
     client = client_of(name, url, obs)
     answer = send(obs, client)
-    if hasattr(client, "close"):
-        closed = client.aclose() if name == "async httpx" else client.close()
-        if closed is not None:
-            loop.run(closed)
+    for end in ("aclose", "close"):
+        if hasattr(client, end):
+            ended = getattr(client, end)()
+            if ended is not None:
+                loop.run(ended)
+            break
 
     assert answer.status == 303, answer.text
     assert provider.log[-1].json["messages"][0]["content"] == "And skis?"
