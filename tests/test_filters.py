@@ -4,6 +4,7 @@ import pytest
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.filters.expression import Term
 
 NOW = 1_800_000_000_000_000_000
 
@@ -118,3 +119,81 @@ def test_words() -> None:
         "costing at least $0.5"
     )
     assert Filter().words() == ""
+
+
+SAME = {
+    "model:gpt-4o status:error": [("model", "gpt-4o"), ("status", "error")],
+    "user:(a OR b) -env:dev": [("user", "a"), ("user", "b"), ("q", "-property.env:dev")],
+    "Feature:chat": [("property.Feature", "chat")],
+    'property."A b":"c d" Paris': [("property.A b", "c d"), ("q", "Paris")],
+    "cost:0.01..$2 latency:350ms..": [("min_cost", "0.01"), ("max_cost", "2"), ("min_latency", "0.35")],
+    'time:2026-01-01..2026-02-01 since2 "x y"': [
+        ("q", 'since2 "x y"'),
+        ("since", "2026-01-01"),
+        ("until", "2026-02-01"),
+    ],
+    "duration:>1m tokens:>=1.5k": [("q", "latency:>60s tokens:>=1500")],
+    "NOT (a AND b) --c": [("q", "c -(a b)")],
+    "finish:length": [("finish", "length")],
+    'user:="a*"': [("user", "a*")],
+    "example.com 12:30 https://x.y/z": [("q", 'example.com "12:30" "https://x.y/z"')],
+    "()": [],
+}
+
+
+@pytest.mark.parametrize("search", SAME)
+def test_a_search_and_an_address_mean_the_same(search: str) -> None:
+    """What the language says and what parameters say is one filter."""
+    assert read(("q", search)) == read(*SAME[search])
+
+
+@pytest.mark.parametrize(
+    ("search", "field", "position", "hint"),
+    [
+        ("modle:x", "modle", 0, "did you mean model"),
+        ("a status:eror", "status", 2, "did you mean error"),
+        ("has:tols", "has", 0, "did you mean tools"),
+        ("cost:much", "cost", 0, "not a number"),
+        ("tokens:1.5", "tokens", 0, "whole number"),
+        ("user:>5", "user", 0, "no order"),
+        ("model.x:1", "model", 0, "property.model.x"),
+        ("score:1", "score", 0, "score.<Name>"),
+        ("score.a:>good", "score", 0, "not a number"),
+        ("cost:..", "cost", 0, "at least one end"),
+        ("a OR", "q", 0, "both sides"),
+        ("a AND", "q", 2, "both sides"),
+        ("-", "", None, ""),
+        ("a -(", "q", 3, "without its )"),
+        ("a)", "q", 1, "without its ("),
+        ('b "a', "q", 2, "without its second"),
+        ("user:(a b)", "user", 5, "write OR"),
+        ("a -since:1h", "since", 3, "whole search"),
+        ("since:1h OR a", "since", 0, "whole search"),
+        ("(" * 30 + "a" + ")" * 30, "q", 20, "at most 20"),
+        (" ".join(f"a{number}" for number in range(101)), "q", None, "at most 100"),
+        ("user:" + "*" * 9, "user", 0, "at most 8"),
+    ],
+)
+def test_what_is_wrong_with_a_search_is_said(search: str, field: str, position: int | None, hint: str) -> None:
+    """The key, the place, and what to write instead."""
+    if not field:
+        assert read(("q", search)).text == '"-"'
+        return
+    with pytest.raises(FilterError) as caught:
+        read(("q", search))
+
+    assert caught.value.field == field and hint in str(caught.value)
+    assert position is None or caught.value.position == position
+
+
+def test_a_value_is_chosen_and_left_again() -> None:
+    """Facets change the one filter that bar and address are made of."""
+    flt = read(("q", "model:o3 Env:dev -user:x"))
+
+    both = flt.toggled("model", "gpt-4o").toggled("property", "prod", "ENV")
+    assert both.search == "model:(o3 OR gpt-4o) property.Env:(dev OR prod) -user:x"
+    assert (
+        both.toggled("model", "o3").toggled("property", "dev", "env").search == "model:gpt-4o property.ENV:prod -user:x"
+    )
+    assert flt.excluding(Term("model", ":", "o3")).search == "property.Env:dev -user:x -model:o3"
+    assert flt.beyond_rollups == ("user", "property") and read(("model", "a")).beyond_rollups == ()

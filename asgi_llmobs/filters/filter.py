@@ -208,7 +208,9 @@ class Filter:
         for condition in self._field_conditions():
             term = condition.item
             assert isinstance(term, Term)
-            groups.setdefault((term.key, term.label.casefold()), []).append(term)
+            group = groups.setdefault((term.key, term.label.casefold()), [])
+            first = group[0].label if group and isinstance(group[0], Term) else term.label  # as it was written first
+            group.append(replace(term, label=first))
         alternatives = [one for group in groups.values() if (one := either(group)) is not None]
         rest = [item for condition in self._other_conditions() for item in items_of(condition.item)]
         return both([*alternatives, *rest])

@@ -15,11 +15,13 @@ from asgi_llmobs.admin.page import Action, Denied, Done, Feed, Page, Permission,
 from asgi_llmobs.admin.suggestions import suggestions
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.filters.expression import Term
+from asgi_llmobs.filters.expression import Term, terms_of
 from asgi_llmobs.filters.keys import KEYS
+from asgi_llmobs.queries.completion import names_of
 from asgi_llmobs.queries.facets import Facet, facets
 from asgi_llmobs.queries.live import MOST_NEW, Mark, mark_now, news
 from asgi_llmobs.queries.requests import RequestRow, list_requests, rows_by_id
+from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.views import delete_view, save_view, saved_views
 
 __all__ = ["ROUTES"]
@@ -66,8 +68,19 @@ def load_list(view: View) -> dict[str, Any]:
         "author": view.author,
         "operates": view.may(Permission.OPERATE),
         "here_query": urlencode(flt.to_query() + kept(view)),
+        "unknown": [] if listing.rows else unknown_properties(view, flt),
         "mark": None if mark is None else str(mark),
     }
+
+
+def unknown_properties(view: View, flt: Filter) -> list[str]:
+    """The properties that the search names and no request has: most likely a key that was misspelt."""
+    named = dict.fromkeys(term.label for term in terms_of(flt.expression) if term.key == "property")
+    return [
+        label
+        for label in named
+        if fold_name(label) not in names_of(view.database, view.project, "property", label, limit=1)
+    ]
 
 
 def shown(view: View, rows: Sequence[RequestRow]) -> list[RequestRow]:
