@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -205,10 +206,14 @@ def test_the_page_of_all_scores(desk: Desk) -> None:
 
     assert (accuracy["name"]["mean"], accuracy["name"]["count"]) == (0.5, 3)
     assert [each[2] for each in accuracy["bins"]] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
-    assert accuracy["bins"][-1][3] == 'score."accuracy":>=0.9 score."accuracy":<=1.0'
-    assert tone["values"] == [["a b", 2, 'score."tone":"a b"'], ['say "c"', 1, 'score."tone":"say \\"c\\""']]
+    assert accuracy["bins"][-1][3] == "score.accuracy:>=0.9 score.accuracy:<=1.0"
+    asked = [(search, count) for _, count, search in tone["values"]]
+    asked += [(search, count) for _, _, count, search in accuracy["bins"]] + [(tone["search"], 3)]
+    for search, count in asked:  # each number leads to as many requests
+        found = desk.visitor().get(f"/requests.json?q={quote(search)}").json
+        assert found["count"] == count, search
     assert [(day["start_ns"], day["count"]) for day in tone["days"]] == [(86_400 * 10**9, 3)]
     recent = desk.visitor().get("/scores.json?since=7d").json
     assert [each["name"]["name"] for each in recent["names"]] == ["accuracy"]
     page = read(desk.visitor().get("/scores").text)
-    assert any("score.%22accuracy%22" in link for link in page.links())
+    assert any("score.accuracy" in link for link in page.links())

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -88,6 +89,12 @@ class TestHelp:
         owner = read(Visitor(Admin(database=database, auth=everybody, environ={})).get("/help").text)
         shown = [attrs["data-go"] for tag, attrs in owner.tags if tag == "a" and "data-go" in attrs]
         assert len(shown) == len(set(shown)) >= 7 and set(shown) <= set(twin["goes"].values())
+
+    def test_its_searches_are_understood(self, database: Database) -> None:
+        """What the page says one may write can be written."""
+        visitor = Visitor(Admin(database=database, auth=everybody, environ={}))
+        for search, _ in visitor.get("/help.json").json["searches"]:
+            assert visitor.get(f"/requests.json?q={quote(search)}").status == 200, search
 
 
 @pytest.fixture

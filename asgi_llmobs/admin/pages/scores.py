@@ -9,6 +9,7 @@ from asgi_llmobs.admin.judging import JUDGE, THUMBS, may_change, said, value_of
 from asgi_llmobs.admin.page import Action, Denied, Done, NotFound, Page, Permission, View
 from asgi_llmobs.errors import ScoreError
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.filters.expression import Term, written
 from asgi_llmobs.queries.scores import ScoreName, get_score, latest_scores, list_days, list_names
 from asgi_llmobs.records import Score, ScoreKind
 from asgi_llmobs.scores import make_score
@@ -57,12 +58,9 @@ def searches(found: ScoreName) -> dict[str, Any]:
 
 
 def term(name: str, test: str, value: str | float) -> str:
-    return f"score.{quoted(name)}:{test}{quoted(value) if isinstance(value, str) and value != '*' else value}"
-
-
-def quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """One condition on a score, in the language of the search."""
+    text = value if isinstance(value, str) else f"{value!r}"
+    return written(Term("score", test or (":" if text == "*" or not isinstance(value, str) else "="), text, name))
 
 
 def address(score: Score) -> str:
