@@ -52,6 +52,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Part",
+    "REPLAY_OF",
     "Reading",
     "Request",
     "Score",
@@ -62,6 +63,9 @@ __all__ = [
     "node_path",
     "record",
 ]
+
+
+REPLAY_OF = "Replay-Of"  # the property of a call that was sent again: the span id of the first
 
 
 class Outcome(enum.StrEnum):

@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 
 from asgi_llmobs.capture.decorators import trace
 from asgi_llmobs.errors import ConfigError
-from asgi_llmobs.records import Request
+from asgi_llmobs.records import REPLAY_OF, Request
 from asgi_llmobs.safely import safely
 
 __all__ = ["Again", "Replayer"]
 
-REPLAY_OF = "Replay-Of"  # the property that leads from the new call to the old one
 SECONDS = 120.0  # that an async client may take
 STORED_SECONDS = 5.0  # that its record may take to be stored
 FIX = "give an httpx or SDK client with a base_url, or a function of one argument"

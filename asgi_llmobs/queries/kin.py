@@ -8,15 +8,14 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from asgi_llmobs.queries.content import stored_request
 from asgi_llmobs.queries.select import REQUESTS
-from asgi_llmobs.records import Request, node_path
+from asgi_llmobs.records import REPLAY_OF, Request, node_path
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.tables import PropertyRow, SpanRow
 from asgi_llmobs.store.values import name
 
-__all__ = ["REPLAY_OF", "Kin", "Sibling", "find_in_trace", "kin_of", "request_with"]
+__all__ = ["Kin", "Sibling", "find_in_trace", "kin_of", "request_with"]
 
-REPLAY_OF = "Replay-Of"  # the property of a call that was sent again: the span id of the first
 NEAR = 60  # calls before this one among which the one of the same node is looked for
 AFTER = 3  # calls behind it that may bring the results of its tool calls
 REPLAYS = 20

@@ -19,7 +19,7 @@ from asgi_llmobs.queries.kin import Kin, kin_of, request_with
 from asgi_llmobs.queries.moments import moments_of
 from asgi_llmobs.queries.requests import RequestDetail, find_request, get_request
 from asgi_llmobs.queries.standing import standing_of
-from asgi_llmobs.records import Part, Request
+from asgi_llmobs.records import REPLAY_OF, Part, Request
 
 __all__ = ["ROUTES", "detail_of"]
 
@@ -99,6 +99,7 @@ def load_one(view: View) -> dict[str, Any]:
         "input_omitted": detail.input_omitted,
         "output_omitted": detail.output_omitted,
         "kin": kin,
+        "original": request.properties.get(REPLAY_OF),
         "before": None if before is None else told(before, "chosen" if compared else kin.relation or ""),
         "compared": compared,
         "steps": steps,
