@@ -14,7 +14,7 @@ GROUND = ["errors encodings pace moments", "limits records safely", "config", "c
 GROUND += ["providers pricing redaction scores", "semconv"]
 WRITE_WING = ["spool", "pipeline", "writer", "otlp capture", "customlog"]
 READ_WING = ["store filters", "queries erasure recompute retention", "admin"]
-ROOF = ["accounting replay", "runtime", "middleware testing", "listtext treetext", "cli", "__main__", "__init__"]
+ROOF = ["accounting replay", "runtime", "middleware testing", "cli", "__main__", "__init__"]
 
 # who may use what of others: the side of the app stays free of the database, and everybody of the frameworks
 ONLY_IN = {

@@ -13,6 +13,7 @@ import pytest
 
 import asgi_llmobs
 from asgi_llmobs import cli
+from asgi_llmobs.cli.output import shown
 
 MODULE = [sys.executable, "-m", "asgi_llmobs"]
 
@@ -96,7 +97,7 @@ class TestDoctor:
 
     def test_a_password_is_not_printed(self) -> None:
         """The store's address without its credentials."""
-        assert cli.shown("store", "postgresql://ada:s3cret@db/llm") == "postgresql://***@db/llm"
+        assert shown("store", "postgresql://ada:s3cret@db/llm") == "postgresql://***@db/llm"
 
     def test_a_reader_that_leaves_is_no_error(self, tmp_path: Path) -> None:
         """``llmobs doctor | head -n 1`` ends quietly."""
@@ -186,7 +187,7 @@ class TestDemo:
         def missing(name: str) -> object:
             raise ModuleNotFoundError("No module named 'fastapi'", name="fastapi")
 
-        monkeypatch.setattr(cli, "import_example", missing)
+        monkeypatch.setattr("asgi_llmobs.cli.demo.import_example", missing)
 
         assert cli.main(["demo", "--once"]) == 1
         assert "pip install 'asgi_llmobs[demo]'" in capsys.readouterr().out

@@ -123,7 +123,7 @@ class TestCommand:
         self, obs: LLMObs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """A process that cannot store holds on to its calls, and a damaged file that was put aside is named."""
-        monkeypatch.setattr("asgi_llmobs.cli.ERASE_ATTEMPTS", 1)
+        monkeypatch.setattr("asgi_llmobs.cli.erase.ERASE_ATTEMPTS", 1)
         Sink(obs.database).write([request()])
         obs.spool.put(span(user_id=f"{NEEDLE}-u"))
         (tmp_path / "data" / "llmobs.db.corrupt-1").write_text("torn")

@@ -12,11 +12,11 @@ import pytest
 from asgi_llmobs import cli
 from asgi_llmobs.admin import Admin
 from asgi_llmobs.admin.api import jsonable
+from asgi_llmobs.cli.treetext import figures
 from asgi_llmobs.queries.traces import TraceTree, get_trace
 from asgi_llmobs.records import Cost, Span
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
-from asgi_llmobs.treetext import figures
 from tests.admin.visiting import Visitor
 from tests.making import SECOND, START, attempt, priced, request, span
 
