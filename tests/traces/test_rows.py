@@ -190,7 +190,7 @@ def test_P7_where_it_was_called(bench: Bench) -> None:
 
     in_my_code()
     tree = bench.tree()
-    where = bench.visitor.get(f"/traces/{tree.trace_id}.json").json["where"]
+    where = bench.twin(f"/traces/{tree.trace_id}")["detail"]["where"]
     caller = tree.nodes[0].caller or ""
 
     assert "conftest.py:" in caller and caller.endswith(" Bench.ask")
@@ -410,7 +410,7 @@ def test_O10_O11_O12_session_paths(bench: Bench) -> None:
         Sink(bench.obs.database).write([
             request(session_id="s", session_path=path, start_ns=START + number * SECOND, duration_ns=2 * SECOND)
         ])  # fmt: skip
-    twin = bench.twin("/sessions/s")
+    twin = bench.visitor.get("/sessions/s.json?view=paths").json
     found = {node["path"]: (node["request_count"], node["virtual"]) for node in twin["paths"]}
 
     assert found == {
@@ -420,7 +420,7 @@ def test_O10_O11_O12_session_paths(bench: Bench) -> None:
     session = twin["session"]
     assert session["end_ns"] - session["start_ns"] == 5 * SECOND
     assert session["total_cost_usd"] == pytest.approx(4 * 0.00015)
-    assert "no request" in bench.page("/sessions/s")
+    assert "no request" in bench.page("/sessions/s?view=paths")
 
 
 def test_P17_what_a_trace_is_stands_on_the_page(bench: Bench) -> None:
