@@ -26,12 +26,12 @@ def leaps(
         limit: How many at most.
     """
     # how the database sorts is its own business: only where it goes by code points is there an end to be named
-    begins = column >= prefix if prefix else true()
-    if prefix and connection.dialect.name == "sqlite":
-        begins = and_(begins, column < prefix + "\U0010ffff")
-    first = select(func.min(column).label("value")).where(where, begins, column.is_not(None))
+    ends = column < prefix + "\U0010ffff" if prefix and connection.dialect.name == "sqlite" else true()
+    begins = column >= prefix if prefix else column.is_not(None)
+    first = select(func.min(column).label("value")).where(where, begins, ends)
     found = first.cte("found", recursive=True)
-    following = select(func.min(column)).where(where, begins, column > found.c.value).scalar_subquery()
+    # with the beginning asked for again SQLite would go through all rows from there on
+    following = select(func.min(column)).where(where, column > found.c.value, ends).scalar_subquery()
     steps = found.union_all(select(following).where(found.c.value.is_not(None)))
     query = select(steps.c.value).where(steps.c.value.is_not(None)).limit(literal(limit))
     return [value for value in connection.execute(query).scalars() if value.startswith(prefix)]
