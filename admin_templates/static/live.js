@@ -88,9 +88,10 @@ const close = () => {
   remember("");
 };
 const open = async (row) => {
-  const link = row.querySelector("a[data-open]") ?? row.querySelector("a[href*='node=']");
+  const link = row.querySelector("a[data-open]");
+  if (!link) return; // a list without that column
   const mine = ++opening;
-  const address = new URL(row.querySelector("a[data-open]")?.href ?? link?.href ?? "", document.baseURI);
+  const address = new URL(link.href);
   address.searchParams.set("panel", "1");
   if (!panel) build();
   for (const each of body.querySelectorAll("tr.on")) each.classList.remove("on");
@@ -119,6 +120,16 @@ if (body && place) {
     for (const each of body.querySelectorAll("tr.at")) each.classList.remove("at");
     link.closest("tr").classList.add("at");
     open(link.closest("tr"));
+  });
+  // the neighbours of a request in the panel are shown there, where the list has them
+  place.addEventListener("click", (event) => {
+    const link = event.target.closest(".beside-list a[rel=prev], .beside-list a[rel=next]");
+    const row = link && [...body.rows].find((each) => each.querySelector("a[data-open]")?.pathname === link.pathname);
+    if (!row || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    for (const each of body.querySelectorAll("tr.at")) each.classList.remove("at");
+    row.classList.add("at");
+    open(row);
   });
   document.addEventListener("keydown", (event) => {
     if (event.target.closest?.("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -71,13 +71,13 @@ def test_searching(travelled: str, opened: Open, java_script: bool) -> None:
     watched = opened(travelled, java_script_enabled=java_script)
     page = watched.page
     watched.go("/_llmobs/requests")
-    page.get_by_role("searchbox").fill("children")
-    page.get_by_role("button", name="Show", exact=True).click()
+    page.locator("[data-search]").fill("children")
+    page.get_by_role("button", name="Search", exact=True).click()
     page.wait_for_url("**q=children*")
     assert page.locator("tr[data-row]").count() == 1
     page.reload()
-    assert page.get_by_role("searchbox").input_value() == "children"
-    page.get_by_role("link", name="Remove q children").click()
+    assert page.locator("[data-search]").input_value() == "children"
+    page.get_by_role("link", name="Remove children").click()
     assert page.url == f"{travelled}/_llmobs/requests" and page.locator("tr[data-row]").count() >= 4
 
 
@@ -98,7 +98,7 @@ def test_an_agent_is_a_tree(travelled: str, opened: Open) -> None:
 
 
 def test_keys(travelled: str, opened: Open) -> None:
-    """j and k walk the rows, Enter opens one, / goes to the search, [ and ] to the neighbours; typing is typing."""
+    """j and k walk the rows, Enter opens one beside them, / goes to the search, [ and ] to the neighbours; typing is typing."""
     watched = opened(travelled)
     page = watched.page
     watched.go("/_llmobs/requests")
@@ -113,6 +113,7 @@ def test_keys(travelled: str, opened: Open) -> None:
     page.keyboard.press("k")
     assert at.get_attribute("href") == hrefs[1]
     page.keyboard.press("Enter")
+    page.get_by_role("link", name="Open as a page").click()
     page.wait_for_url("**/requests/*")
     second = page.url
     assert second.endswith((hrefs[1] or "").removeprefix("./"))
@@ -124,7 +125,7 @@ def test_keys(travelled: str, opened: Open) -> None:
     watched.go("/_llmobs/requests")
     page.keyboard.press("/")
     page.keyboard.type("jkjk/[")
-    assert page.get_by_role("searchbox").input_value() == "jkjk/["
+    assert page.locator("[data-search]").input_value() == "jkjk/["
     assert at.count() == 0
     page.keyboard.press("Escape")
     page.keyboard.press("j")
