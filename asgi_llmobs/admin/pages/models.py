@@ -85,6 +85,7 @@ def load_one(view: View) -> dict[str, Any]:
         "seen": seen,
         "providers": {provider: catalogued(provider, model) for provider in providers},
         "unpriced": reasons,
+        "price_missing": any(one.reason.startswith("no price") for one in reasons),
         "newest": [one if view.content else bare_row(one) for one in newest],
     }
 
