@@ -63,7 +63,7 @@ def words(view: View, word: str, label: str | None, start: int) -> list[Suggesti
     if word:
         names = names_of(view.database, view.project, "property", word, limit=MOST)
         found += [Suggestion(f"property.{quoted(name, BARE_LABEL)}:", "a property", start) for name in names]
-    return found[:MOST] if word else found[:MOST]
+    return found[:MOST]
 
 
 def values(view: View, found: re.Match[str], start: int) -> list[Suggestion]:
