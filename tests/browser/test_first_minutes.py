@@ -13,7 +13,8 @@ Open = Callable[..., Watched]
 PAGES = ("/_llmobs/", "/_llmobs/requests", "/_llmobs/traces", "/_llmobs/sessions", "/_llmobs/users",
          "/_llmobs/users/ada", "/_llmobs/properties", "/_llmobs/models", "/_llmobs/endpoints", "/_llmobs/scores",
          "/_llmobs/insights", "/_llmobs/status", "/_llmobs/settings", "/_llmobs/help", "/_llmobs/search",
-         "/_llmobs/jump?to=ada", "/_llmobs/requests?status=ok&model=gpt*", "/_llmobs/sessions/ada-lisbon", "/_llmobs/nothing")  # fmt: skip
+         "/_llmobs/jump?to=ada", "/_llmobs/requests?status=ok&model=gpt*", "/_llmobs/sessions/ada-lisbon",
+         "/_llmobs/nothing")  # fmt: skip
 
 
 def all_pages(watched: Watched) -> list[str]:
