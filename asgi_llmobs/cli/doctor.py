@@ -50,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     width = max(len(item.name) for item in OPTIONS)
     for item in OPTIONS:
         value, source = getattr(config, item.name), item.env if item.env in os.environ else "default"
-        say(f"  {item.name:<{width}}  {shown(item.name, value)}  ({source})")
+        say(f"  {item.name:<{width}}  {item.shown(value)}  ({source})")
     say("\nstore")
     works, line = store_state()
     say(f"  {line}")
