@@ -99,7 +99,7 @@ def test_an_agent_is_a_tree(travelled: str, opened: Open) -> None:
 
 
 def test_keys(travelled: str, opened: Open) -> None:
-    """j and k walk the rows, Enter opens one beside them, / searches, [ and ] go to the neighbours; typing is typing."""
+    """j and k walk the rows, Enter opens one beside them, / searches, [ and ] go to neighbours; typing is typing."""
     watched = opened(travelled)
     page = watched.page
     watched.go("/_llmobs/requests")
