@@ -46,8 +46,12 @@ def providers(monkeypatch: pytest.MonkeyPatch, fake_url: str, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
 
 
+# run elsewhere: the first as tests below, the others by tests/frameworks where these are installed
+ELSEWHERE = ("docs/testing.md", "docs/frameworks.md", "docs/scripts.md")
+
+
 @pytest.mark.sdk
-@pytest.mark.parametrize("name", [name for name in TEXTS if snippets(name) and name != "docs/testing.md"])
+@pytest.mark.parametrize("name", [name for name in TEXTS if snippets(name) and name not in ELSEWHERE])
 def test_the_code_of_a_page_runs(name: str, providers: None) -> None:
     """From top to bottom, as a reader would paste it."""
     asyncio.run(run_in_turn(name))
