@@ -1,5 +1,6 @@
 """The columns of the list of requests: which there are, which are shown, and what the list is sorted by."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from asgi_llmobs.admin.narrow import Items, kept
@@ -8,7 +9,7 @@ from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.select import RANKS
 
-__all__ = ["COLUMNS", "Column", "Sorting", "columns_of", "picker", "sorting_of"]
+__all__ = ["COLUMNS", "Column", "Sorting", "columns_of", "headings", "picker", "sorting_of"]
 
 MOST = 24
 
@@ -99,15 +100,15 @@ def column_of(name: str) -> Column:
     return COLUMNS[name]
 
 
-def sorting_of(view: View) -> Sorting:
-    """What the address asks the list to be sorted by.
+def sorting_of(view: View, known: Iterable[str] = RANKS) -> Sorting:
+    """What the address asks the list to be sorted by: time, or one of *known*.
 
     Raises:
         FilterError: The list cannot be sorted by that.
     """
     by, order = view.get("sort") or "time", view.get("order") or "highest"
-    if by != "time" and by not in RANKS:
-        raise FilterError("sort", f"there is no order by {by!r}; there are time, {', '.join(RANKS)}")
+    if by not in ("time", *known):
+        raise FilterError("sort", f"there is no order by {by!r}; there are time, {', '.join(known)}")
     if order not in ("highest", "lowest") or (by == "time" and order == "lowest"):
         raise FilterError("order", "write highest or lowest; time is always newest first")
     return Sorting(by=by, lowest=order == "lowest")
@@ -115,13 +116,18 @@ def sorting_of(view: View) -> Sorting:
 
 def picker(view: View, flt: Filter, columns: list[Column], sorting: Sorting) -> dict[str, Items]:
     """Where the heading of each column leads that the list can be sorted by."""
+    return headings(view, flt, [column.name for column in columns], sorting, RANKS)
+
+
+def headings(view: View, flt: Filter, names: Iterable[str], sorting: Sorting, known: Iterable[str]) -> dict[str, Items]:
+    """The queries behind the names of columns: of time, and of those of *known*; a second time it is lowest first."""
     others = [item for item in kept(view) if item[0] not in ("sort", "order")]
     found: dict[str, Items] = {}
-    for column in columns:
-        if column.name == "time":
+    for name in names:
+        if name == "time":
             found["time"] = flt.to_query() + others
-        elif column.name in RANKS:
-            turned = sorting.by == column.name and not sorting.lowest
-            order = [("sort", column.name), *([("order", "lowest")] if turned else [])]
-            found[column.name] = flt.to_query() + others + order
+        elif name in known:
+            turned = sorting.by == name and not sorting.lowest
+            order = [("sort", name), *([("order", "lowest")] if turned else [])]
+            found[name] = flt.to_query() + others + order
     return found

@@ -205,7 +205,7 @@ def ranked_page(
     No index leads to it: what is sorted are all rows where they are few, else what is meant of the newest
     :data:`REACH`.
     """
-    at = Cursor.read(cursor, int)
+    at = Cursor.read(cursor, str if ordered.key.type.python_type is str else int)
     limit = max(1, min(limit, MAX_LIMIT))
     newer = at is not None and at.newer
     owner = ordered.project.concat("") if narrow.few else ordered.project

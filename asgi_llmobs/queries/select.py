@@ -48,6 +48,7 @@ from asgi_llmobs.store.tables import PARTITIONED, PropertyRow, SessionRow, SpanR
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
 __all__ = [
+    "GROUP_RANKS",
     "RANKS",
     "REQUESTS",
     "Listing",
@@ -253,8 +254,7 @@ def ranked_requests_page(
     limit: int,
 ) -> Page:
     """A page of the requests that *flt* means in the order of one of :data:`RANKS`; without a value comes last."""
-    value = RANKS[sort]
-    rank = func.coalesce(-value, -BIGGEST) if lowest else func.coalesce(value, -1)
+    rank = ranked(RANKS[sort], lowest)
     return ranked_page(
         connection,
         REQUESTS,
@@ -297,29 +297,56 @@ TRACES = Ordered(traces, traces.c.project, traces.c.start_ns, traces.c.trace_id,
 SESSIONS = Ordered(sessions, sessions.c.project, sessions.c.end_ns, sessions.c.session_id, true())
 
 
-def traces_page(connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int) -> Page:
-    """A page of the traces with a request that *flt* means, with *columns* of ``llmobs_traces``."""
+GROUP_RANKS: Mapping[str, Mapping[str, Any]] = {
+    "traces": {
+        "duration": traces.c.duration_ns,
+        "cost": traces.c.cost,
+        "tokens": traces.c.input_tokens + func.coalesce(traces.c.output_tokens, 0),
+        "requests": traces.c.requests,
+        "errors": traces.c.errors,
+    },
+    "sessions": {
+        "duration": sessions.c.end_ns - sessions.c.start_ns,
+        "cost": sessions.c.cost,
+        "tokens": sessions.c.input_tokens + sessions.c.output_tokens,
+        "requests": sessions.c.requests,
+        "turns": sessions.c.traces,
+        "errors": sessions.c.errors,
+    },
+}
+
+
+def traces_page(
+    connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int,
+    sort: str = "time", lowest: bool = False,
+) -> Page:  # fmt: skip
+    """A page of the traces with a request that *flt* means, with *columns* of ``llmobs_traces``.
+
+    It is in the order of their start, or of one of :data:`GROUP_RANKS` as :func:`ranked_page` is.
+    """
+    rank = ranked(GROUP_RANKS["traces"][sort], lowest) if sort != "time" else None
+    time = in_time(connection, traces.c.start_ns, flt)
     return groups_page(
-        connection,
-        flt,
-        TRACES,
-        spans.c.trace_id,
-        in_time(connection, traces.c.start_ns, flt),
-        columns,
-        cursor=cursor,
-        limit=limit,
-    )
+        connection, flt, TRACES, spans.c.trace_id, time, columns, rank, cursor=cursor, limit=limit
+    )  # fmt: skip
 
 
 def sessions_page(
-    connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int
-) -> Page:
-    """A page of the sessions with a request that *flt* means, with *columns* of ``llmobs_sessions``."""
+    connection: Connection, flt: Filter, columns: Sequence[Any], *, cursor: str | None, limit: int,
+    sort: str = "time", lowest: bool = False,
+) -> Page:  # fmt: skip
+    """The same of sessions, with *columns* of ``llmobs_sessions``; their time is that of their last end."""
+    rank = ranked(GROUP_RANKS["sessions"][sort], lowest) if sort != "time" else None
     low = and_(true(), *([sessions.c.end_ns >= flt.since_ns] if flt.since_ns is not None else []))
     high = and_(true(), *([sessions.c.start_ns < flt.until_ns] if flt.until_ns is not None else []))
     return groups_page(
-        connection, flt, SESSIONS, spans.c.session_id, and_(low, high), columns, cursor=cursor, limit=limit
+        connection, flt, SESSIONS, spans.c.session_id, and_(low, high), columns, rank, cursor=cursor, limit=limit
     )
+
+
+def ranked(value: Any, lowest: bool) -> ColumnElement[int]:
+    """Highest first, or lowest; what has no value comes last."""
+    return func.coalesce(-value, -BIGGEST) if lowest else func.coalesce(value, -1)
 
 
 def groups_page(
@@ -329,21 +356,18 @@ def groups_page(
     member: Any,
     time: ColumnElement[bool],
     columns: Sequence[Any],
+    rank: ColumnElement[int] | None,
     *,
     cursor: str | None,
     limit: int,
 ) -> Page:
     """A page of traces or sessions; *member* is the column of ``llmobs_spans`` that holds their key."""
-    return page_of(
-        connection,
-        ordered,
-        select(ordered.time, ordered.key, *columns),
-        groups_narrowed(connection, flt, ordered, member),
-        project=flt.project,
-        time=time,
-        cursor=cursor,
-        limit=limit,
-    )
+    narrow = groups_narrowed(connection, flt, ordered, member)
+    where: dict[str, Any] = {"project": flt.project, "time": time, "cursor": cursor, "limit": limit}
+    if rank is None:
+        return page_of(connection, ordered, select(ordered.time, ordered.key, *columns), narrow, **where)
+    query = select(rank, ordered.key, ordered.time, *columns)
+    return ranked_page(connection, ordered, query, narrow, rank, **where)
 
 
 def groups_narrowed(connection: Connection, flt: Filter, ordered: Ordered, member: Any) -> Narrowed:

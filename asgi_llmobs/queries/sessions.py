@@ -96,21 +96,34 @@ stored: Any = StoredSession.__table__  # type: ignore[attr-defined]
 SUMMARY = tuple(column for column in stored.c if column.name not in ("project", "end_ns", "session_id"))
 
 
-def list_sessions(db: Database, flt: Filter, *, cursor: str | None = None, limit: int = 50) -> Listing[SessionRow]:
+def list_sessions(
+    db: Database,
+    flt: Filter,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    sort: str = "time",
+    lowest: bool = False,
+) -> Listing[SessionRow]:
     """The sessions that were last active, with a request that *flt* means.
 
     Args:
         db: The store.
         flt: What is meant; its times are met by a session that was active between them.
-        cursor: ``next_cursor`` or ``previous_cursor`` of an earlier page.
+        cursor: ``next_cursor`` or ``previous_cursor`` of an earlier page in the same order.
         limit: Rows of a page, 1 to 500.
+        sort: ``time``, or one of ``GROUP_RANKS["sessions"]`` of :mod:`asgi_llmobs.queries.select`, highest first: then
+            the list may hold only the newest 10,000, and says so by ``sorted_within``.
+        lowest: Lowest first; not of ``time``.
 
     Raises:
         FilterError: The cursor is none of ours.
         StoreError: The database cannot be read.
     """
     with db.read() as connection:
-        return sessions_page(connection, flt, SUMMARY, cursor=cursor, limit=limit).listing(session_row)
+        return sessions_page(connection, flt, SUMMARY, cursor=cursor, limit=limit, sort=sort, lowest=lowest).listing(
+            session_row
+        )
 
 
 def session_row(row: Row[Any]) -> SessionRow:

@@ -157,21 +157,34 @@ VIRTUAL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def list_traces(db: Database, flt: Filter, *, cursor: str | None = None, limit: int = 50) -> Listing[TraceRow]:
+def list_traces(
+    db: Database,
+    flt: Filter,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    sort: str = "time",
+    lowest: bool = False,
+) -> Listing[TraceRow]:
     """The newest traces with a request that *flt* means.
 
     Args:
         db: The store.
         flt: What is meant; its times are those of the trace's start.
-        cursor: ``next_cursor`` or ``previous_cursor`` of an earlier page.
+        cursor: ``next_cursor`` or ``previous_cursor`` of an earlier page in the same order.
         limit: Rows of a page, 1 to 500.
+        sort: ``time``, or one of ``GROUP_RANKS["traces"]`` of :mod:`asgi_llmobs.queries.select`, highest first: then
+            the list may hold only the newest 10,000, and says so by ``sorted_within``.
+        lowest: Lowest first; not of ``time``.
 
     Raises:
         FilterError: The cursor is none of ours.
         StoreError: The database cannot be read.
     """
     with db.read() as connection:
-        found = traces_page(connection, flt, SUMMARY, cursor=cursor, limit=limit).listing(trace_row)
+        found = traces_page(connection, flt, SUMMARY, cursor=cursor, limit=limit, sort=sort, lowest=lowest).listing(
+            trace_row
+        )
         return replace(found, rows=with_errors(connection, flt.project, found.rows))
 
 

@@ -13,7 +13,7 @@ from asgi_llmobs.queries.traces import TraceTree, get_trace, list_traces
 from asgi_llmobs.records import Cost, Span
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
-from tests.making import SECOND, START, request, span
+from tests.making import SECOND, START, priced, request, span
 
 TRACE = "f" * 32
 
@@ -231,3 +231,36 @@ def test_a_list_by_outcome_looks_at_each_trace_once(monkeypatch: pytest.MonkeyPa
 
     used = {plan for plan in plans if "llmobs_spans" in plan}
     assert used == {"SEARCH llmobs_spans USING INDEX llmobs_spans_trace (project=? AND trace_id=?)"}
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+@pytest.mark.parametrize(
+    ("sort", "figure"), [("cost", "total_cost_usd"), ("duration", "duration_ns"), ("requests", "node_count")]
+)
+def test_the_list_in_another_order(database: Database, sort: str, figure: str, lowest: bool) -> None:
+    """Page by page, forward and back, every trace once in the order that is asked for; what is unknown comes last."""
+    made: list[Span] = []
+    for n in range(12):
+        trace = f"{n:032x}"
+        cost = Cost(reason="unknown") if n == 5 else priced(f"0.{n * 7 % 10}1")
+        made += [
+            request(trace_id=trace, start_ns=START + n, duration_ns=(n * 5 % 11 + 1) * SECOND, cost=cost)
+            for _ in range(n % 3 + 1)
+        ]
+    Sink(database).write(made)
+    everything = list_traces(database, Filter()).rows
+    pages, cursor = [], None
+    while True:
+        page = list_traces(database, Filter(), sort=sort, lowest=lowest, cursor=cursor, limit=5)
+        pages.append(page)
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    rows = [row for page in pages for row in page.rows]
+    values = [getattr(row, figure) for row in rows]
+    known = [value for value in values if value is not None]
+
+    assert {row.trace_id for row in rows} == {row.trace_id for row in everything} and len(rows) == len(everything)
+    assert known == sorted(known, reverse=not lowest) and values[len(known) :] == [None] * (len(values) - len(known))
+    back = list_traces(database, Filter(), sort=sort, lowest=lowest, cursor=pages[1].previous_cursor, limit=5)
+    assert [row.trace_id for row in back.rows] == [row.trace_id for row in pages[0].rows]

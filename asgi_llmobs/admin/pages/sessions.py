@@ -1,14 +1,17 @@
 """The sessions: the list, and one as a conversation in which each turn shows what is new, a timeline, and its paths."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from asgi_llmobs.admin.axis import Axis, Gap
+from asgi_llmobs.admin.columns import headings, sorting_of
 from asgi_llmobs.admin.judging import judged
 from asgi_llmobs.admin.narrow import filter_of, limit_of, list_context
 from asgi_llmobs.admin.page import NotFound, Page, Permission, View
 from asgi_llmobs.admin.steps import IDLE_NS, LOOK_BACK, steps_of
 from asgi_llmobs.errors import FilterError
+from asgi_llmobs.queries.select import GROUP_RANKS
 from asgi_llmobs.queries.sessions import (
     PathNode,
     get_session,
@@ -29,9 +32,19 @@ TRACES = 100  # traces of a timeline on one page
 
 def load_list(view: View) -> dict[str, Any]:
     """A page of the list."""
-    flt = filter_of(view)
-    listing = list_sessions(view.database, flt, cursor=view.get("cursor") or None, limit=limit_of(view))
-    return list_context(view, flt, listing)
+    flt, ranks = filter_of(view), GROUP_RANKS["sessions"]
+    sorting = sorting_of(view, ranks)
+    listing = list_sessions(
+        view.database, flt, cursor=view.get("cursor") or None, limit=limit_of(view),
+        sort=sorting.by, lowest=sorting.lowest,
+    )  # fmt: skip
+    return {
+        **list_context(view, flt, listing),
+        "sort": sorting,
+        "sorted_within": listing.sorted_within,
+        "headings": headings(view, flt, ("time", *ranks), sorting, ranks),
+        "now_ns": time.time_ns(),
+    }
 
 
 def load_one(view: View) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from asgi_llmobs.admin.axis import Axis
+from asgi_llmobs.admin.columns import headings, sorting_of
 from asgi_llmobs.admin.conversation import Turn, conversation
 from asgi_llmobs.admin.curtain import bare_row
 from asgi_llmobs.admin.folding import Folding
@@ -15,6 +16,7 @@ from asgi_llmobs.admin.page import NotFound, Page, Permission, View
 from asgi_llmobs.admin.place import ORDERS, PROJECTIONS, Place
 from asgi_llmobs.admin.steps import Step, steps_of
 from asgi_llmobs.queries.nodes import NodeDetail, around, attempts_by_id, node_detail
+from asgi_llmobs.queries.select import GROUP_RANKS
 from asgi_llmobs.queries.traces import TraceNode, get_trace, list_traces
 from asgi_llmobs.records import Attempt
 
@@ -25,12 +27,23 @@ PREVIEWED = 3  # messages of a request that are shown beside the tree
 
 def load_list(view: View) -> dict[str, Any]:
     """A page of the list."""
-    flt = filter_of(view)
-    listing = list_traces(view.database, flt, cursor=view.get("cursor") or None, limit=limit_of(view))
+    flt, ranks = filter_of(view), GROUP_RANKS["traces"]
+    sorting = sorting_of(view, ranks)
+    listing = list_traces(
+        view.database, flt, cursor=view.get("cursor") or None, limit=limit_of(view),
+        sort=sorting.by, lowest=sorting.lowest,
+    )  # fmt: skip
     if not view.content:
         listing = replace(listing, rows=[bare_row(row) for row in listing.rows])
     longest = max([row.duration_ns or 0 for row in listing.rows], default=0)
-    return {**list_context(view, flt, listing), "longest_ns": longest, "now_ns": time.time_ns()}
+    return {
+        **list_context(view, flt, listing),
+        "sort": sorting,
+        "sorted_within": listing.sorted_within,
+        "headings": headings(view, flt, ("time", *ranks), sorting, ranks),
+        "longest_ns": longest,
+        "now_ns": time.time_ns(),
+    }
 
 
 def load_one(view: View) -> dict[str, Any]:
