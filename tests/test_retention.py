@@ -426,7 +426,7 @@ def test_writers_go_on_meanwhile(database: Database) -> None:
     writer.join()
 
     assert gone.spans == 3_000
-    assert len(waits) > 5 and max(waits) < 2.0
+    assert len(waits) > 5 and max(waits) < 4.0
     session = get_session(database, "s1", project="default")
     assert session is not None and session.session.request_count == len(waits) == counts(database)["spans"]
     assert [row.session_id for row in list_sessions(database, Filter()).rows] == ["s1"]

@@ -60,8 +60,9 @@ def test_the_palette(site: Site, opened: Open) -> None:
     choices.filter(has_text="trip-1").first.click()
     page.wait_for_url(f"{site.url}/sessions/trip-1")
     page.get_by_role("button", name="Go to a page").click()
+    page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
-    assert page.get_by_role("dialog").count() == 0
+    page.get_by_role("dialog").wait_for(state="hidden")
 
 
 def test_the_sheet_and_going(site: Site, opened: Open) -> None:

@@ -69,7 +69,7 @@ class TestMessages:
             with manager as stream:
                 return [[event.type for event in stream], stream.get_final_message()]
 
-        seen = bench.compare(act, {"first_token_delay": 0.02})
+        seen = bench.compare(act, {"first_token_delay": 0.1})
         record, message = seen.one, seen.result[1]
 
         assert (record.outcome, record.finish_reasons, record.stream) == ("ok", ("tool_use",), True)

@@ -150,7 +150,7 @@ class TestEnds:
         """A call that is cancelled while it waits for a retry ends with the failed attempt it had."""
 
         async def act(kit: Any) -> Any:
-            async with asyncio.timeout(0.15):
+            async with asyncio.timeout(0.6):
                 await client(kit).chat.completions.create(model=MODEL, messages=HELLO)
 
         seen = bench.compare(act, {"status": 429, "retry_after": 5}, fails=True)

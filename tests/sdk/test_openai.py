@@ -332,7 +332,7 @@ class TestEarlyEnd:
         """A task that is cancelled while it waits for an answer."""
 
         async def act(kit: Any) -> Any:
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(0.5):
                 await client(kit).chat.completions.create(model=MODEL, messages=HELLO)
 
         seen = bench.compare(act, {"delay": 1.0}, fails=True)
