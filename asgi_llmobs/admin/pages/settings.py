@@ -10,6 +10,7 @@ __all__ = ["ROUTES"]
 # who says which project a call belongs to; the first that says anything wins
 PROJECT_ORDER = (
     ("the call", "the header LLMObs-Project of the outgoing call, which is removed before the call is sent"),
+    ("the context", 'annotate(project="…"), or trace("…", project="…") around it'),
     ("the argument", 'add_middleware(LLMObsMiddleware, project="…"), or LLMObs(project="…") and its wrap(client)'),
     ("the environment", "LLMOBS_PROJECT"),
     ("the default", "default"),
