@@ -4,14 +4,15 @@ From the rollups where these tell what is asked for, which is exact however many
 themselves: of those that an index leads to, or of the newest in the range, and then it is said that it is a part.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Result, Select, and_, func, select
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
@@ -26,9 +27,9 @@ from asgi_llmobs.queries.overview import (
     found_in,
     merged,
 )
-from asgi_llmobs.queries.select import REQUESTS, in_time, narrowed
+from asgi_llmobs.queries.select import REQUESTS, in_time, meant, narrowed
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, rolled
+from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, added_up
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.sketches import summed
 from asgi_llmobs.store.sums import Counted
@@ -48,7 +49,12 @@ DAY_NS = DAY_HOURS * HOUR_NS
 FINE = (MINUTE_NS, 2 * MINUTE_NS, 5 * MINUTE_NS, 10 * MINUTE_NS, 15 * MINUTE_NS)
 COARSE = (HOUR_NS, 3 * HOUR_NS, 6 * HOUR_NS, 12 * HOUR_NS, DAY_NS, 7 * DAY_NS, 28 * DAY_NS)
 STEPS = 64  # of a chart
-ROW = (*Counted._fields, "properties", "error_type")  # the columns that rows are added up from
+UNCOUNTED = (
+    "key", "project", "trace_id", "status", "session_id", "session_name", "user_id", "route", "provider", "operation",
+    "request_model", "response_model",
+)  # fmt: skip
+NEEDED = tuple(label for label in Counted._fields if label not in UNCOUNTED)  # what rows are added up from
+Place = tuple[int, tuple[Any, ...], str]  # start, key and outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,61 +216,95 @@ def more_than(connection: Connection, flt: Filter, most: int) -> bool:
     return connection.execute(query.offset(most).limit(1)).first() is not None
 
 
-def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tuple[Sequence[Any], int | None]:
-    """The requests that are meant, newest first; and since when, where older ones were not looked at."""
-    narrow, base, edge = narrowed(connection, flt), base_of(connection, flt), None
-    order = (spans.c.start_ns.desc(), spans.c.key.desc())
+def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tuple[Result[Any], int | None]:
+    """The requests that are meant; and since when, where older ones were not looked at."""
+    narrow, since = narrowed(connection, flt), None
     query: Select[Any] = select(*columns)
     if not narrow.few:
-        last = select(spans.c.start_ns).where(base).order_by(*order).offset(MOST_ROWS).limit(1)
+        order = (spans.c.start_ns.desc(), spans.c.key.desc())
+        last = select(spans.c.start_ns).where(base_of(connection, flt)).order_by(*order).offset(MOST_ROWS).limit(1)
         edge = connection.execute(last).scalar()
         query = query.order_by(*order)
         if edge is not None:
             # those that start with the first that is left out are left out too: what is said holds from then on
-            base = base_of(connection, replace(flt, since_ns=edge + 1))
-    rows = connection.execute(query.where(base, narrow.where)).all()
-    return rows, None if edge is None else edge + 1
+            since = edge + 1
+            flt = replace(flt, since_ns=since)
+    return connection.execute(query.where(meant(connection, flt, narrow))), since
 
 
 def from_rows(connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int) -> Parts:
-    rows, since = rows_of(connection, flt, [spans.c[label] for label in ROW])
-    step, width, keys = window.step_ns, len(Counted._fields), [key_of(one) for one in by]
-    members = [(Counted._make(row[:width]), tuple([key(row) for key in keys])) for row in rows]
-    steps = added((row, (row.start_ns // step * step, ())) for row, _ in members)
+    labels = dict.fromkeys((*NEEDED, *(label for one in by for label in columns_by(one))))
+    rows, since = rows_of(connection, flt, [spans.c[label] for label in labels])
+    # kept by columns: as many small objects as rows would bring on collections of Python's own
+    table: dict[str, list[Any]] = {label: [] for label in labels}
+    for part in rows.partitions(1_000):
+        for column, values in zip(table.values(), zip(*part, strict=True), strict=True):
+            column.extend(values)
+    step, begin = window.step_ns, window.since_ns
+    starts, keys = [start // step * step for start in table["start_ns"]], [key_of(one, table) for one in by]
+    steps = added(table, zip(starts, repeat(()), table["outcome"], strict=False))
     if not by:
         return Parts(steps, [], [], since)
-    groups = ranked(added((row, (window.since_ns, key)) for row, key in members))
+    often = sorted(Counter(zip(*keys, strict=True)).items(), key=lambda one: (-one[1], tuple(map(str, one[0]))))
+    timed = {key for key, _ in often[:MOST_TIMED]}
+    groups = ranked(added(table, zip(repeat(begin), zip(*keys, strict=True), table["outcome"], strict=False), timed))
     largest = {one.key for one in groups[:top]}
-    grouped = added((row, (row.start_ns // step * step, key)) for row, key in members if key in largest)
-    return Parts(steps, groups, grouped, since)
+    places = zip(starts, zip(*keys, strict=True), table["outcome"], strict=True)
+    return Parts(steps, groups, added(table, places, (), largest), since)
 
 
-def added(rows: Iterable[tuple[Counted, tuple[int, tuple[Any, ...]]]]) -> list[Found]:
-    """The sums of rows by the start and the key beside each."""
-    groups: dict[tuple[tuple[int, tuple[Any, ...]], str], list[Counted]] = defaultdict(list)
-    for row, place in rows:
-        groups[place, row.outcome].append(row)
-    return merged(found_row(*place, outcome, members) for (place, outcome), members in groups.items())
+def added(
+    table: Mapping[str, Sequence[Any]],
+    places: Iterable[Place],
+    timed: Container[tuple[Any, ...]] | None = None,
+    only: Container[tuple[Any, ...]] | None = None,
+) -> list[Found]:
+    """The sums of the rows of *table* by start, key and outcome, which *places* tells of each.
+
+    Args:
+        table: Rows by columns.
+        places: Of each row.
+        timed: The keys that have sketches; all unless given.
+        only: The keys that are added up; all unless given.
+    """
+    groups: dict[Place, list[int]] = defaultdict(list)
+    for number, place in enumerate(places):
+        if only is None or place[1] in only:
+            groups[place].append(number)
+    return merged(
+        found_row(place, table, members, timed is None or place[1] in timed) for place, members in groups.items()
+    )
 
 
-def found_row(start: int, key: tuple[Any, ...], outcome: str, members: Sequence[Counted]) -> Found:
-    sums, latency, first = rolled(members)
+def found_row(place: Place, table: Mapping[str, Sequence[Any]], members: Sequence[int], timed: bool) -> Found:
+    start, key, outcome = place
+    values = {label: [table[label][number] for number in members] for label in NEEDED}
+    counted: Any = Counted(*map(values.get, Counted._fields))  # type: ignore[arg-type]
+    sums, latency, first = added_up(counted, sketched=timed)
     value = dict(zip(SUMMED, sums, strict=True))
     extra = tuple(value[column] if outcome in outcomes else 0 for column, outcomes in EXTRA.values())
     return Found(start, key, (*sums, *extra), summed(0, latency), summed(0, first))
 
 
-def key_of(by: str) -> Callable[[Any], str | int]:
-    """What a row of :data:`ROW` is grouped by; empty or 0 where it does not say. Names of columns would be slow."""
+def columns_by(by: str) -> tuple[str, ...]:
+    """The columns that tell what a row is grouped by."""
     if by.startswith("property."):
-        label, place = fold_name(by.removeprefix("property.")), ROW.index("properties")
-        return lambda row: property_of(row[place], label)
+        return ("properties",)
     if by == "model":
-        asked, answered = ROW.index("request_model"), ROW.index("response_model")
-        return lambda row: row[asked] or row[answered] or ""
-    place = ROW.index({"user": "user_id", "session": "session_id", "error": "error_type"}.get(by, by))
+        return ("request_model", "response_model")
+    return ({"user": "user_id", "session": "session_id", "error": "error_type"}.get(by, by),)
+
+
+def key_of(by: str, table: Mapping[str, Sequence[Any]]) -> Sequence[str | int]:
+    """What each row of *table* is grouped by; empty or 0 where it does not say."""
+    first, *others = (table[label] for label in columns_by(by))
+    if by.startswith("property."):
+        label = fold_name(by.removeprefix("property."))
+        return [property_of(text, label) for text in first]
     nothing: str | int = 0 if by == "status" else ""
-    return lambda row: row[place] or nothing
+    for other in others:
+        first = [one or two for one, two in zip(first, other, strict=True)]
+    return [value or nothing for value in first]
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select,
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.select import REQUESTS, in_time, narrowed
+from asgi_llmobs.queries.select import meant, narrowed
 from asgi_llmobs.queries.terms import any_of
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS
@@ -349,10 +349,7 @@ def counted(connection: Connection, flt: Filter) -> Sums:
                    func.sum(columns.cost), func.sum(unpriced), func.count(columns.input_tokens),
                    func.sum(columns.input_tokens), func.count(columns.output_tokens), func.sum(columns.output_tokens),
                    func.count(columns.cache_read), func.sum(columns.cache_read))  # fmt: skip
-    narrow = narrowed(connection, flt)
-    where = and_(
-        columns.project == name(flt.project), REQUESTS.base, in_time(connection, columns.start_ns, flt), narrow.where
-    )
+    where = meant(connection, flt, narrowed(connection, flt))
     return tuple(int(value or 0) for value in connection.execute(query.where(where)).one())
 
 

@@ -6,7 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, or_, select, true
+import orjson
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    true,
+)
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.store.values import BIGGEST, name
@@ -21,6 +34,7 @@ __all__ = [
     "Narrowed",
     "Ordered",
     "Page",
+    "among",
     "before",
     "is_true",
     "page_of",
@@ -99,6 +113,12 @@ class Ordered(NamedTuple):
     base: ColumnElement[bool]
     row_key: bool = False  # the key alone leads to the row
 
+    def owned(self, project: str, few: bool) -> ColumnElement[bool]:
+        """That a row is of *project*; not by an index of it where *few* rows are known by their keys."""
+        owner = self.project.concat("") if few and self.row_key else self.project
+        owned: ColumnElement[bool] = owner == name(project)
+        return owned
+
 
 class Page(NamedTuple):
     """What :func:`page_of` found: rows newest first, and where to go on."""
@@ -141,6 +161,18 @@ def before(ordered: Ordered, cursor: Cursor | None) -> ColumnElement[bool]:
     return and_(time <= cursor.time_ns, or_(time < cursor.time_ns, key < cursor.key))
 
 
+def among(connection: Connection, column: Any, values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
+    """That *column* has one of *values*, of which there may be too many for as many parameters."""
+    found: ColumnElement[bool]
+    if connection.dialect.name == "sqlite":
+        listed = func.json_each(orjson.dumps(values).decode()).table_valued("value")
+        found = column.in_(select(listed.c.value))
+    else:  # keys as they stand: the planner sees in which partitions they lie
+        plain = column.type.python_type is int
+        found = column.in_(bindparam(None, values, expanding=True, literal_execute=plain, type_=column.type))
+    return found
+
+
 def page_of(
     connection: Connection,
     ordered: Ordered,
@@ -156,22 +188,24 @@ def page_of(
     at = Cursor.read(cursor, str if ordered.key.type.python_type is str else int)
     limit = max(1, min(limit, MAX_LIMIT))
     newer = at is not None and at.newer
-    # spans that are few are known by their row keys: an index by project would only lead away from them
-    owner = ordered.project.concat("") if narrow.few and ordered.row_key else ordered.project
-    base = and_(owner == name(project), ordered.base, time)
-    span = and_(base, before(ordered, at))
-    # few rows are sorted: their order by an index would mean reading all that is not meant
-    time_order = ordered.time + 0 if narrow.few else ordered.time
-    direction = (time_order.asc(), ordered.key.asc()) if newer else (time_order.desc(), ordered.key.desc())
-    edge = None if narrow.few else slice_edge(connection, ordered, span, newer)
-    if edge is not None:
-        span = and_(span, inside(ordered, edge, newer))
-    found = connection.execute(query.where(span, narrow.where).order_by(*direction).limit(limit + 1)).all()
-    more, rows = len(found) > limit, list(found[:limit])
+    base = and_(ordered.owned(project, narrow.few), ordered.base, time)
+    edge = None
+    if narrow.few:
+        found, count = few_of(connection, ordered, query, and_(base, narrow.where), project, at, limit + 1)
+        capped = count >= COUNT_LIMIT
+    else:
+        span = and_(base, before(ordered, at))
+        edge = slice_edge(connection, ordered, span, newer)
+        if edge is not None:
+            span = and_(span, inside(ordered, edge, newer))
+        direction = in_order(ordered.time, ordered.key, newer)
+        found = connection.execute(query.where(span, narrow.where).order_by(*direction).limit(limit + 1)).all()
+        count, capped = counted(connection, ordered, base, narrow)
+    more = len(found) > limit
+    rows: list[Any] = list(found[:limit])
     partial = not more and edge is not None
     if newer:
         rows.reverse()
-    count, capped = counted(connection, ordered, base, narrow)
     last = Cursor(rows[-1][0], rows[-1][1]) if rows else None
     first = Cursor(rows[0][0], rows[0][1], True) if rows else None
     onwards = Cursor(edge[0], edge[1], newer) if edge is not None else None
@@ -186,6 +220,34 @@ def page_of(
         rows, str(next_cursor) if next_cursor else None, str(previous_cursor) if previous_cursor else None, count,
         capped, partial,
     )  # fmt: skip
+
+
+def few_of(
+    connection: Connection,
+    ordered: Ordered,
+    query: Select[Any],
+    where: ColumnElement[bool],
+    project: str,
+    at: Cursor | None,
+    limit: int,
+) -> tuple[Sequence[Row[Any]], int]:
+    """The first rows of *query* beyond the cursor, and how many *where* holds for in all, which are few.
+
+    Their keys are sorted, and only the rows that are shown are read in full.
+    """
+    beyond = before(ordered, at).label("beyond")
+    # sorted, since their order by an index would mean reading all that is not meant
+    direction = in_order(ordered.time + 0, ordered.key, at is not None and at.newer)
+    asked: Select[Any] = select(ordered.key, beyond).where(where).order_by(*direction)
+    places = connection.execute(asked).all()
+    keys = [place[0] for place in places if place.beyond][:limit]
+    own = query.where(ordered.owned(project, True), among(connection, ordered.key, keys))
+    rows = {row[1]: row for row in connection.execute(own)} if keys else {}
+    return [rows[key] for key in keys if key in rows], len(places)
+
+
+def in_order(first: Any, key: Any, newer: bool) -> tuple[Any, Any]:
+    return (first.asc(), key.asc()) if newer else (first.desc(), key.desc())
 
 
 def ranked_page(
@@ -208,12 +270,11 @@ def ranked_page(
     at = Cursor.read(cursor, str if ordered.key.type.python_type is str else int)
     limit = max(1, min(limit, MAX_LIMIT))
     newer = at is not None and at.newer
-    owner = ordered.project.concat("") if narrow.few else ordered.project
-    base = and_(owner == name(project), ordered.base, time)
+    base = and_(ordered.owned(project, narrow.few), ordered.base, time)
     edge = None if narrow.few else slice_edge(connection, ordered, base, False, REACH)
     reach = base if edge is None else and_(base, inside(ordered, edge, False))
     by_rank = Ordered(ordered.table, ordered.project, rank, ordered.key, ordered.base)
-    direction = (rank.asc(), ordered.key.asc()) if newer else (rank.desc(), ordered.key.desc())
+    direction = in_order(rank, ordered.key, newer)
     found = connection.execute(
         query.where(reach, narrow.where, before(by_rank, at)).order_by(*direction).limit(limit + 1)
     ).all()
@@ -231,7 +292,7 @@ def slice_edge(
     connection: Connection, ordered: Ordered, span: ColumnElement[bool], newer: bool, size: int | None = None
 ) -> Any:
     """Time and key of the last row of the slice; ``None`` where fewer rows are left than it takes."""
-    direction = (ordered.time.asc(), ordered.key.asc()) if newer else (ordered.time.desc(), ordered.key.desc())
+    direction = in_order(ordered.time, ordered.key, newer)
     query = select(ordered.time, ordered.key).where(span).order_by(*direction).limit(1).offset((size or SLICE) - 1)
     return connection.execute(query).first()
 

@@ -54,8 +54,8 @@ def list_properties(
     """
     columns = (spans.c.properties, spans.c.cost, spans.c.outcome, spans.c.start_ns, spans.c.key)
     with db.read() as connection:
-        rows, edge = rows_of(connection, replace(flt, since_ns=since_ns, until_ns=until_ns), columns)
-    rows = sorted(rows, key=lambda row: (row.start_ns, row.key), reverse=True)
+        looked, edge = rows_of(connection, replace(flt, since_ns=since_ns, until_ns=until_ns), columns)
+        rows = sorted(looked, key=lambda row: (row.start_ns, row.key), reverse=True)
     members: dict[str, list[Any]] = defaultdict(list)
     values: dict[str, Counter[str]] = defaultdict(Counter)
     labels: dict[str, str] = {}

@@ -9,15 +9,12 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import orjson
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
     Row,
     Select,
     and_,
-    bindparam,
     exists,
     false,
     func,
@@ -34,6 +31,7 @@ from asgi_llmobs.queries.paging import (
     Narrowed,
     Ordered,
     Page,
+    among,
     inside,
     is_true,
     page_of,
@@ -53,6 +51,7 @@ __all__ = [
     "REQUESTS",
     "Listing",
     "in_time",
+    "meant",
     "narrowed",
     "newest_of",
     "ranked_requests_page",
@@ -129,17 +128,6 @@ def entries(flt: Filter, label: str, values: Sequence[str]) -> ColumnElement[boo
     return and_(columns.project == name(flt.project), columns.name == label, columns.value.in_(values))
 
 
-def one_of(connection: Connection, keys: Sequence[int]) -> ColumnElement[bool]:
-    """That a span has one of *keys*, of which there may be too many for as many parameters."""
-    found: ColumnElement[bool]
-    if connection.dialect.name == "sqlite":
-        listed = func.json_each(orjson.dumps(keys).decode()).table_valued("value")
-        found = spans.c.key.in_(select(listed.c.value))
-    else:  # as they stand: the planner sees in which partitions they lie
-        found = spans.c.key.in_(bindparam(None, keys, expanding=True, literal_execute=True, type_=BigInteger))
-    return found
-
-
 def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
     """The keys of all rows that meet one of the filter's conditions, where an index has few of them."""
     columns = spans.c
@@ -196,8 +184,14 @@ def narrowed(connection: Connection, flt: Filter, *, newest: int | None = None) 
     if few is not None and newest is not None:
         few = few[-newest:]
     # ids first: the index is asked once, and nothing else is left to the planner
-    first = true() if few is None else one_of(connection, few)
+    first = true() if few is None else among(connection, spans.c.key, few)
     return Narrowed(and_(first, conditions(connection, flt, text=not rare)), few is not None)
+
+
+def meant(connection: Connection, flt: Filter, narrow: Narrowed) -> ColumnElement[bool]:
+    """The whole filter over ``llmobs_spans``, of which *narrow* is what :func:`narrowed` found."""
+    time = in_time(connection, spans.c.start_ns, flt)
+    return and_(REQUESTS.owned(flt.project, narrow.few), REQUESTS.base, time, narrow.where)
 
 
 def conditions(connection: Connection, flt: Filter, *, text: bool = True) -> ColumnElement[bool]:
@@ -286,10 +280,12 @@ def newest_of(
         found = query.where(base, spans.c.key > after, conditions(connection, flt))
         return connection.execute(found.order_by(spans.c.key).limit(limit)).all()
     narrow = narrowed(connection, flt, newest=NEWEST)
-    edge = None if narrow.few else slice_edge(connection, REQUESTS, base, False)
-    reach = base if edge is None else and_(base, inside(REQUESTS, edge, False))
-    found = query.where(reach, narrow.where).order_by(spans.c.start_ns.desc(), spans.c.key.desc())
-    return connection.execute(found.limit(limit)).all()
+    query, time = query.where(meant(connection, flt, narrow)), spans.c.start_ns
+    if narrow.few:
+        time = time + 0  # no index by time is walked for them
+    elif (edge := slice_edge(connection, REQUESTS, base, False)) is not None:
+        query = query.where(inside(REQUESTS, edge, False))
+    return connection.execute(query.order_by(time.desc(), spans.c.key.desc()).limit(limit)).all()
 
 
 LEADING = ("outcome", "user_id", "session_id", "trace_id", "request_model", "response_model")  # indexes begin with them
@@ -375,13 +371,10 @@ def groups_narrowed(connection: Connection, flt: Filter, ordered: Ordered, membe
     narrow = narrowed(connection, flt)
     if is_true(narrow.where):
         return narrow
-    wanted = and_(
-        spans.c.project == name(flt.project), REQUESTS.base, member.is_not(None),
-        in_time(connection, spans.c.start_ns, flt), narrow.where,
-    )  # fmt: skip
+    wanted = and_(meant(connection, flt, narrow), member.is_not(None))
     if narrow.few:
         groups = connection.execute(select(member).where(wanted).distinct()).scalars().all()
-        return Narrowed(ordered.key.in_(groups), True)
+        return Narrowed(among(connection, ordered.key, groups), True)
     if flt.text:
         # asked once for all: below an EXISTS the full-text index would be asked for every row
         return Narrowed(ordered.key.in_(select(member).where(wanted)), False)

@@ -134,7 +134,7 @@ def term_sql(connection: Connection, project: str, term: Term) -> ColumnElement[
         return compared(columns.stream, ":", int(term.value == "yes"))
     if term.key == "text":
         found = found_keys(connection.dialect.name, f'"{term.value.replace(chr(34), " ")}"')
-        return false() if found is None else inside(found)
+        return false() if found is None else holds(connection, found)
     assert term.key == "property"
     if term.op == "=" or "*" not in term.value:
         return has_property(project, term.label, [term.value])
@@ -145,6 +145,15 @@ def worded(column: Any, term: Term) -> ColumnElement[bool]:
     if term.op == ":" and "*" in term.value:
         return like(column, term.value)
     return any_of(column, [term.value])
+
+
+def holds(connection: Connection, found: Select[Any]) -> ColumnElement[bool]:
+    """That a span's texts are among *found*."""
+    if connection.dialect.name == "sqlite":
+        return inside(found)
+    # row by row: below NOT and OR the keys of a frequent word would be gone through again for each row
+    own = found.selected_columns[0] == columns.key
+    return exists(found.where(own).correlate(spans))
 
 
 def inside(keys: Select[Any]) -> ColumnElement[bool]:

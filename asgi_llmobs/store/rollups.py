@@ -25,6 +25,7 @@ __all__ = [
     "Rolled",
     "RollupRows",
     "Series",
+    "added_up",
     "roll",
     "rolled",
     "rollup_rows",
@@ -100,21 +101,28 @@ def series_key(series: Series) -> int:
 
 def rolled(rows: Sequence[Counted]) -> Rolled:
     """What *rows*, all of one series, add up to."""
-    columns = Counted(*zip(*rows, strict=True))  # type: ignore[arg-type]
-    found: Any = columns  # a tuple of values in each place
+    return added_up(Counted(*zip(*rows, strict=True)))  # type: ignore[arg-type]
+
+
+def added_up(found: Any, *, sketched: bool = True) -> Rolled:
+    """What requests, all with one outcome, add up to; *found* is a ``Counted`` with the values of all in each place."""
     priced, cost = known(found.cost, MOST_COST)
     inputs = known(found.input_tokens, MOST_TOKENS)
     outputs = known(found.output_tokens, MOST_TOKENS)
     details = [known(found[place], MOST_TOKENS)[1] for place in DETAILS]
-    count, running = len(rows), rows[0].outcome == "running"
+    count, running = len(found.outcome), found.outcome[0] == "running"
     timed = duration = 0
     latency: Mapping[int, int] = {}
     if not running:
         timed, duration = known(found.duration_ns, MOST_NS)
-        latency = Counter([bin_of(value) for value in found.duration_ns if value is not None])
-    first = Counter([bin_of(value) for value in found.first_token_ns if value is not None])
+        latency = bins_of(found.duration_ns) if sketched else {}
+    first = bins_of(found.first_token_ns) if sketched else {}
     unpriced = 0 if running else count - priced
     return Rolled((count, priced, unpriced, cost, *inputs, *outputs, *details, timed, duration), latency, first)
+
+
+def bins_of(durations: Iterable[int | None]) -> Mapping[int, int]:
+    return Counter([bin_of(value) for value in durations if value is not None])
 
 
 DETAILS = tuple(

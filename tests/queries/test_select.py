@@ -2,12 +2,17 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries import paging, select
+from asgi_llmobs.queries.facets import facets
+from asgi_llmobs.queries.figures import figures
+from asgi_llmobs.queries.overview import totals
 from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.queries.sessions import list_sessions
 from asgi_llmobs.queries.traces import list_traces
@@ -206,6 +211,37 @@ def test_counting_stops(database: Database, monkeypatch: pytest.MonkeyPatch) -> 
     assert [(page.count, page.count_capped) for page in [list_requests(database, Filter())]] == [(11, True)]
     rare = list_requests(database, Filter(route=("/rare",)))
     assert (len(rare.rows), rare.count, rare.count_capped) == (1, 0, True)
+
+
+def test_what_an_index_leads_to_is_read_by_its_keys() -> None:
+    """Where few rows meet a condition, no page goes through an index of all requests for the others."""
+    database = Database("sqlite://")
+    Sink(database).write([request("hello", user_id="ann", properties={"env": "a"}) for _ in range(3)])
+    plans: list[str] = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "json_each" in statement:  # the keys
+            cursor.execute("EXPLAIN QUERY PLAN " + statement, parameters)
+            plans.extend(row[3] for row in cursor.fetchall())
+
+    with database.read() as connection:
+        engine = connection.engine
+    event.listen(engine, "before_cursor_execute", explain)
+    for flt in (
+        Filter(user=("ann", "bob"), status=("200",)),
+        Filter(properties=(("env", "a"),), model=("gpt-4o",)),
+        Filter(text="hello"),
+    ):
+        list_requests(database, flt)
+        list_requests(database, flt, sort="cost")
+        list_traces(database, flt)
+        facets(database, flt)
+        figures(database, flt, since_ns=START - SECOND, until_ns=START + SECOND, by=("user",))
+        totals(database, flt)
+    database.dispose()
+
+    used = {plan for plan in plans if "llmobs_spans" in plan}
+    assert used == {"SEARCH llmobs_spans USING INTEGER PRIMARY KEY (rowid=?)"}
 
 
 def test_limit_is_bounded(filled: Database) -> None:
