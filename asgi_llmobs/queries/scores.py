@@ -299,12 +299,14 @@ def scored(project: str, label: str, test: str, value: str) -> ColumnElement[boo
 
     Args:
         project: Whose.
-        label: Name of the score.
+        label: Name of the score; empty: whatever it is called.
         test: ``= != > >= < <=``; of what is not scored under this name none is true.
         value: A number, ``up`` or ``down``, or a label; empty: any value, also that of a note or a tag.
     """
     columns = _scores.c
-    own = [columns.project == (name(project) or ""), columns.name == (name(label) or ""), columns.current == 1]
+    own = [columns.project == (name(project) or ""), columns.current == 1]
+    if label:
+        own.append(columns.name == (name(label) or ""))
     if value:
         own.append(is_value(test, value))
     of_span = and_(columns.target == "span", columns.target_id == _spans.c.id)

@@ -128,6 +128,8 @@ def term_sql(connection: Connection, project: str, term: Term) -> ColumnElement[
     if term.key in PATTERNS:
         column, forms = PATTERNS[term.key]
         return or_(column == term.value, *(like(column, form.format(term.value)) for form in forms))
+    if term.key == "has" and term.value == "score":
+        return scored(project, "", "=", "")
     if term.key == "has":
         return PRESENT[term.value]
     if term.key == "stream":

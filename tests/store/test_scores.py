@@ -9,6 +9,7 @@ from asgi_llmobs import erasure, scores
 from asgi_llmobs.errors import ScoreError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.limits import Retention
+from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.queries.scores import (
     list_names,
     scored,
@@ -258,3 +259,24 @@ def test_erasure_takes_the_scores_along(database: Database) -> None:
 
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_scores").scalar() == 0
+
+
+def test_has_score(database: Database) -> None:
+    """Whatever a request is judged by, itself, with its trace or with its session; taken back is not judged."""
+    calls = [request(session_id=f"s{number}") for number in range(4)]
+    Sink(database).write(calls)
+    given = [
+        score("quality", 0.2, target_id=calls[0].id),
+        score("liked", True, target="trace", target_id=calls[1].trace_id),
+        score("note", None, kind="note", comment="odd", target="session", target_id="s2"),
+    ]
+    give(database, *given)
+
+    def found(search: str) -> set[str]:
+        flt = Filter.from_query([("q", search)])
+        return {row.id for row in list_requests(database, flt).rows}
+
+    assert found("has:score") == {call.id for call in calls[:3]}
+    assert found("-has:score") == {calls[3].id}
+    take_back(database, "default", given[0].id)
+    assert found("has:score") == {call.id for call in calls[1:3]}
