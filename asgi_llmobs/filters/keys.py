@@ -15,8 +15,8 @@ OUTCOMES = tuple(str(outcome) for outcome in Outcome)
 KINDS = tuple(str(kind) for kind in Kind)
 HAS = (
     "answer", "attempts", "audio", "cache", "caller", "error", "estimate", "files", "finish", "images", "path", "price",
-    "prompt", "reasoning", "refusal", "release", "route", "score", "server_tools", "session", "status", "tool_calls", "tools",
-    "truncated", "ttft", "usage", "user", "warnings",
+    "prompt", "reasoning", "refusal", "release", "route", "score", "server_tools", "session", "status",
+    "tool_calls", "tools", "truncated", "ttft", "usage", "user", "warnings",
 )  # fmt: skip
 STATUS = re.compile(r"[1-5][0-9][0-9]|[1-5]xx")
 NUMBER = re.compile(r"([0-9]{1,24}(?:\.[0-9]{1,24})?|\.[0-9]{1,24})\s*([a-zµ]*)", re.IGNORECASE)
