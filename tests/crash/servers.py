@@ -8,6 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
 
 from tests.processes import free_port, listening
 
@@ -53,6 +56,12 @@ SERVERS: dict[str, Command] = {
 }
 # no lifespan is sent, or, by hypercorn with several workers, cut off: what was not stored yet comes with the next start
 NO_LIFESPAN = ("uvicorn-no-lifespan", "daphne", "hypercorn-2")
+
+
+def weighed(slow: Sequence[str], long: Sequence[str]) -> list[Any]:
+    """Servers as parameters: those that CI runs, and those that are run before a release."""
+    marks = [(name, pytest.mark.slow) for name in slow] + [(name, pytest.mark.long) for name in long]
+    return [pytest.param(name, marks=mark) for name, mark in marks]
 
 
 class Server:

@@ -71,7 +71,7 @@ def test_f32_sigint_twice(place: Place) -> None:
     stopped(place, "uvicorn", INT, INT)
 
 
-@pytest.mark.parametrize("place", STORES, indirect=True)
+@pytest.mark.parametrize("place", [STORES[0], pytest.param(STORES[1], marks=LONG)], indirect=True)
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("name", SERVERS)
 def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Place) -> None:

@@ -11,16 +11,15 @@ import pytest
 from asgi_llmobs.errors import StoreError
 from tests.crash.conftest import Place
 from tests.crash.identity import adopt, check, look
-from tests.crash.servers import Load
+from tests.crash.servers import Load, weighed
 from tests.crash.test_stop import CAP_SECONDS, crowd
 
 pytestmark = pytest.mark.timeout(120)
 ADOPTED_SECONDS = 10.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.parametrize("name", ["gunicorn", "gunicorn-preload", "gunicorn-asgi"])
+@pytest.mark.parametrize("name", weighed(["gunicorn-preload"], ["gunicorn", "gunicorn-asgi"]))
 def test_sighup_replaces_the_workers(name: str, place: Place) -> None:
     """gunicorn's reload, twice, under load: new processes go on, the old ones lose nothing."""
     with place.serve(name) as server, Load(server) as load:
@@ -44,9 +43,8 @@ def test_sighup_replaces_the_workers(name: str, place: Place) -> None:
     assert len(before) >= 6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.parametrize("name", ["uvicorn-2", "uvicorn-4", "gunicorn", "gunicorn-preload", "granian-2"])
+@pytest.mark.parametrize("name", weighed(["uvicorn-2", "gunicorn"], ["uvicorn-4", "gunicorn-preload", "granian-2"]))
 def test_f2_one_worker_is_killed(name: str, place: Place) -> None:
     """The others take over what it left, within ten seconds; every acknowledged call is there once."""
     with place.serve(name) as server, Load(server) as load:

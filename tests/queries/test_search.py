@@ -262,7 +262,7 @@ def test_a_search_finds_what_it_says(filled: Database, expression: Expression) -
     compare(filled, expression)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("bounded", [False, True])
 @given(expression=EXPRESSIONS)
