@@ -163,7 +163,8 @@ def running_server() -> Any:
         inner: Any = task.get_coro()
         while isinstance(inner, CoroutineType):
             owner = inner.cr_frame.f_locals.get("self") if inner.cr_frame is not None else None
-            if isinstance(getattr(owner, "should_exit", None), bool):
+            # its lifespan has a should_exit too, which says something else
+            if isinstance(getattr(owner, "should_exit", None), bool) and hasattr(owner, "server_state"):
                 return owner
             inner = inner.cr_await
     return None

@@ -109,7 +109,7 @@ def test_reading_without_javascript(opened: Open, board: str) -> None:
     page.get_by_role("heading", name="Requests").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_axe_and_width(opened: Open, board: str, scheme: Any) -> None:
     """axe finds nothing serious, and nothing is wider than a phone."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

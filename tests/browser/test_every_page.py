@@ -119,8 +119,8 @@ def watched(browser: Any, site: str) -> Iterator[Watched]:
     [
         pytest.param("light", False, id="light-nojs"),
         pytest.param("dark", True, id="dark-js"),
-        pytest.param("light", True, id="light-js", marks=pytest.mark.slow),
-        pytest.param("dark", False, id="dark-nojs", marks=pytest.mark.slow),
+        pytest.param("light", True, id="light-js", marks=pytest.mark.long),
+        pytest.param("dark", False, id="dark-nojs", marks=pytest.mark.long),
     ],
 )
 def test_every_page(browser: Any, site: str, ids: dict[str, str], scheme: Any, javascript: bool) -> None:

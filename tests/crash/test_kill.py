@@ -92,13 +92,13 @@ def test_f2_kill_9_under_load(place: Place) -> None:
     assert os.listdir(os.path.join(place.folder, "spool")) == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("times", [pytest.param(6, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("place", BACKENDS, indirect=True)
-def test_f2_kill_9_twenty_times(place: Place) -> None:
+def test_f2_kill_9_again_and_again(place: Place, times: int) -> None:
     """On one database, at a different moment each time."""
     every: list[str] = []
-    for number in range(20):
+    for number in range(times):
         story = killed(loaded(place), 0.07 * number)
         every += story.finished
         adopt(place.url, place.folder)

@@ -109,7 +109,7 @@ def test_p4_kill_9_under_load(number: int, tmp_path: Path) -> None:
     killed(tmp_path / "llmobs.db", 0.05 + 0.13 * number)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_p4_kill_9_twenty_times(tmp_path: Path) -> None:
     """The same, again and again on one database."""
