@@ -15,6 +15,7 @@ CAP_SECONDS = 5.0
 GRACE_SECONDS = 4.0  # after which what is not stored stays in the spool
 STORES = ("sqlite", "postgresql")
 SLOW, LONG = pytest.mark.slow, pytest.mark.long
+IN_CI = ("uvicorn-4", "uvicorn-reload", "uvicorn-no-lifespan", "gunicorn-asgi", "hypercorn-2", "granian-2", "daphne")
 WAYS = [
     pytest.param((TERM,), marks=SLOW, id="SIGTERM"),
     pytest.param((INT,), marks=LONG, id="SIGINT"),
@@ -73,7 +74,7 @@ def test_f32_sigint_twice(place: Place) -> None:
 
 @pytest.mark.parametrize("place", [STORES[0], pytest.param(STORES[1], marks=LONG)], indirect=True)
 @pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in IN_CI else LONG) for name in SERVERS])
 def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Place) -> None:
     """All servers, all ways to stop them, both stores."""
     if "UvicornWorker" in " ".join(SERVERS[name](0)) and INT in how:
