@@ -148,13 +148,13 @@ def compare(truths, recordings, results, recorded, mode):
     return problems
 
 
-# in the default run one of the four ways for each mode in turn; all of them with `-m slow`
+# in the default run one of the four ways for each mode in turn; all of them with `-m long`
 WAYS = [("sync", "httpx"), ("async", "httpx2"), ("sync", "httpx2"), ("async", "httpx")]
 CASES = [
     pytest.param(family, kind == "async", mode, id=f"{kind}-{family}-{mode}", marks=marks)
     for place, mode in enumerate(MODES)
     for way, (kind, family) in enumerate(WAYS)
-    for marks in ([() if way == place % len(WAYS) else (pytest.mark.slow,)])
+    for marks in ([() if way == place % len(WAYS) else (pytest.mark.long,)])
 ]
 
 
