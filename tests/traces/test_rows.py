@@ -82,7 +82,7 @@ def test_T21_deep(bench: Bench) -> None:
     page = bench.page(f"/traces/{tree.trace_id}?node={tree.nodes[-1].id}")
 
     assert (tree.max_depth, tree.node_count, tree.virtual_count) == (60, 21, 39)
-    assert 'class="label d10"' in page and "d11" not in page
+    assert 'class="label d10"' in page and "label d11" not in page
     assert "54 more" in page
 
 
