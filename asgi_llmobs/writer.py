@@ -306,12 +306,14 @@ class Writer:
                 break
 
     def _turn(self, stop: threading.Event) -> None:
-        """Everything that waits, in batches; then what has been running for long."""
-        while not stop.is_set():
+        """What waits, in batches, but for what comes meanwhile; then what has been running for long."""
+        full = True
+        while not stop.is_set() and (full or self.hurry):  # the next one gathers: small ones cost ten times as much
             with self._still():
                 batch = self._spool.take(BATCH)
                 if not batch:
                     break
+                full = len(batch) >= BATCH
                 self._write(batch)
         running = self._spool.running(RUNNING_AFTER_NS)
         if running:

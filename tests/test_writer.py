@@ -109,6 +109,26 @@ def test_a_batch_is_worked_on_once(made):
     assert writer.flush(10) and Counting.calls == 20
 
 
+def test_what_comes_while_a_batch_is_written_gathers_again(made):
+    """A batch costs a store as much as ten calls do, however small it is: one is not written for each that trickles in."""
+
+    class Slow(Sink):
+        def write(self, batch):
+            time.sleep(0.01)
+            return super().write(batch)
+
+    sink = Slow()
+    spool, writer = made(sink)
+    begun = time.monotonic()
+    for number in range(150):
+        spool.put(span(number))
+        time.sleep(0.004)
+    took = time.monotonic() - begun
+    assert writer.flush(5)
+    assert len(sink.got) == 150
+    assert len(sink.times) <= took / module.GATHER_SECONDS + 4
+
+
 def test_refused_and_unreadable_records_are_counted(made):
     """Each by its reason; their neighbours are stored."""
 
