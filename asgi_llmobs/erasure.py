@@ -5,23 +5,27 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.store import removal, scores
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.values import name
 
-__all__ = ["Erased", "erase", "mentions"]
+__all__ = ["Erased", "clean", "erase", "mentions", "take_out"]
 
 STEP = 200  # spans that go in one transaction at most
 PAUSE_SECONDS = 0.02  # in which others may write
-CHECKPOINT_SECONDS = 10.0  # that emptying the log waits for readers
+CLEAN_SECONDS = 10.0  # that writers and readers are waited for
+READER = "a reader holds on to an older state, which the log of the database still has: run it again later"
+SHARED = "the file has tables of somebody else, so it is not written anew: VACUUM it, then no page has pieces of it"
 
 
 class Erased(NamedTuple):
-    """What went: traces that are gone, spans of any kind; and whether a SQLite file and its log hold no trace of it."""
+    """What went: traces that are gone, spans of any kind; and why bytes of it may still be in a SQLite file or its log,
+    if so."""
 
     traces: int
     spans: int
-    clean: bool
+    left: str | None = None
 
 
 def erase(
@@ -33,9 +37,10 @@ def erase(
     id: str | None = None,
     trace: str | None = None,
 ) -> Erased:
-    """Delete everything of what is named, also what is pinned. Blocking, and it takes its time; writers go on.
+    """Delete everything of what is named, also what is pinned, and every byte of it. Blocking, and it takes its time.
 
-    Of a user or a session every trace goes that has a span of theirs.
+    Of a user or a session every trace goes that has a span of theirs. Writers go on, but for the end: they wait while a
+    SQLite file is written anew.
 
     Args:
         database: The store.
@@ -48,6 +53,21 @@ def erase(
     Raises:
         StoreError: The database cannot be read or written.
     """
+    traces, spans = take_out(database, project=project, user=user, session=session, id=id, trace=trace)
+    return Erased(traces, spans, clean(database))
+
+
+def take_out(
+    database: Database,
+    *,
+    project: str,
+    user: str | None = None,
+    session: str | None = None,
+    id: str | None = None,
+    trace: str | None = None,
+) -> tuple[int, int]:
+    """As :func:`erase`, but for the bytes: those are left where they were until :func:`clean`; how many traces and
+    spans."""
     place = name(project) or ""
     spans = 0
     if id is not None:
@@ -68,22 +88,39 @@ def erase(
                 removal.unpin(connection, place, chosen)
             spans, left = spans + gone, gone >= STEP
             time.sleep(PAUSE_SECONDS)
+    return len(traces), spans
+
+
+def clean(database: Database) -> str | None:
+    """Leave no byte of whatever was deleted, at any time; why some may be left, if so.
+
+    That SQLite overwrites what it deletes is not enough: where it moves rows from page to page, copies of them stay in
+    the free room between, and nobody knows of those when the rows go. Only a file written anew has none.
+    """
     for _ in removal.shrink(database, whole=True):
         time.sleep(PAUSE_SECONDS)
-    return Erased(len(traces), spans, emptied(database))
+    deadline = time.monotonic() + CLEAN_SECONDS
+    while True:
+        try:
+            if not database.rewrite():
+                return SHARED
+            break
+        except StoreError as error:
+            if error.trouble != Trouble.TRANSIENT or time.monotonic() > deadline:
+                return f"the file could not be written anew, so its pages may have pieces of it ({error}): run it again"
+    deadline = time.monotonic() + CLEAN_SECONDS
+    while not emptied(database):
+        if time.monotonic() > deadline:
+            return READER
+        time.sleep(0.2)
+    return None
 
 
 def emptied(database: Database) -> bool:
-    """Whether what was deleted is out of the log of a SQLite file as well; readers of old states can hold it up."""
-    deadline = time.monotonic() + CHECKPOINT_SECONDS
-    while True:
-        database.checkpoint()
-        log = f"{database.path}-wal"
-        if database.path is None or not os.path.exists(log) or os.path.getsize(log) == 0:
-            return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
+    """Whether all of the log of a SQLite file is in the file; readers of old states can hold it up."""
+    database.checkpoint()
+    log = f"{database.path}-wal"
+    return database.path is None or not os.path.exists(log) or os.path.getsize(log) == 0
 
 
 def mentions(folder: str, texts: Sequence[str]) -> Iterator[str]:

@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Delete everything of a user, session, trace or request; 1 where some of it may still be somewhere."""
-    from asgi_llmobs.erasure import erase, mentions
+    from asgi_llmobs.erasure import clean, mentions, take_out
     from asgi_llmobs.store.database import Database
 
     what = {label: getattr(given, label) for label in ("user", "session", "trace", "id")}
@@ -49,27 +49,28 @@ def run(given: argparse.Namespace) -> int:
         for _ in range(ERASE_ATTEMPTS):
             # looked for first: what is stored from there meanwhile is found in the store
             left = [] if waiting is None else list(mentions(waiting, [text for text in what.values() if text]))
-            gone = erase(database, project=given.project or engine.config.project, **what)
-            traces, spans = traces + gone.traces, spans + gone.spans
+            gone = take_out(database, project=given.project or engine.config.project, **what)
+            traces, spans = traces + gone[0], spans + gone[1]
             if not left:
                 break
             time.sleep(1.0)  # the process that it waits in stores it within a moment, and it is erased from there
         engine.close()
+        kept = clean(database)
         database.dispose()
     except (LLMObsError, ImportError) as error:
         say(str(error))
         return 1
     say(f"{spans:,} spans of {traces:,} traces erased" if given.id is None else f"{spans} spans erased")
-    return told_leftovers(database.path, gone.clean, left)
+    return told_leftovers(database.path, kept, left)
 
 
-def told_leftovers(path: str | None, clean: bool, waiting: Sequence[str]) -> int:
+def told_leftovers(path: str | None, kept: str | None, waiting: Sequence[str]) -> int:
     """Say where something may be left; 1 where that is so."""
     damaged = glob.glob(f"{glob.escape(path)}.corrupt-*") if path else []
-    if not clean:
-        say("a reader holds on to an older state, which the log of the database still has: run it again later")
+    if kept:
+        say(kept)
     for file in waiting:
         say(f"{file}: calls of it wait there for the store, of a process that cannot reach it: run it again later")
     for file in damaged:
         say(f"{file}: a damaged database that was put aside may hold some of it: delete the file")
-    return 1 if waiting or damaged or not clean else 0
+    return 1 if waiting or damaged or kept else 0

@@ -248,6 +248,21 @@ class Database:
             self._fold_log()
         return more
 
+    def rewrite(self) -> bool:
+        """Write a SQLite file anew, with what is in it and nothing else; others may read, writers wait.
+
+        It takes about ten seconds a gigabyte, and as much room on the disk again as the file has, twice: in the folder
+        for temporary files and in the log.
+
+        Returns:
+            Whether it was: a file with tables of somebody else is left as it is, for their rows may be given other
+            numbers.
+
+        Raises:
+            StoreError: The database cannot be written now, or there is no room.
+        """
+        return not isinstance(self.backend, SQLite) or self.backend.rewrite(self._opened())
+
     def vacuum_rows(self) -> None:
         """Free the room of dead rows on PostgreSQL; what a server keeps of them elsewhere is its own business.
 

@@ -39,6 +39,7 @@ CHECKPOINT_MILLISECONDS = 100  # that emptying the log may hold up others
 LONG_LOG = 16 << 20  # bytes of a log that reader after reader keeps from being begun anew: then they are waited for
 LONG_LOG_MILLISECONDS = 1_000
 LONG_LOG_SECONDS = 0.5  # between two looks at it
+IN_MEMORY = 64 << 20  # bytes of a file that may be copied in memory
 
 TROUBLES = {
     sqlite3.SQLITE_BUSY: Trouble.TRANSIENT,
@@ -285,6 +286,19 @@ class SQLite:
                 return False
             driver.executescript(f"PRAGMA incremental_vacuum({pages})")  # execute() would free a single page
             return bool(driver.execute("PRAGMA freelist_count").fetchone()[0] < free)
+
+    def rewrite(self, engine: Engine) -> bool:
+        """See :meth:`asgi_llmobs.store.database.Database.rewrite`."""
+        if self._shared:
+            return False
+        with self._driver(engine) as driver:
+            large = self.path is not None and os.path.getsize(self.path) > IN_MEMORY
+            driver.execute(f"PRAGMA temp_store={'FILE' if large else 'MEMORY'}")
+            try:
+                driver.execute("VACUUM")
+            finally:
+                driver.execute("PRAGMA temp_store=MEMORY")
+        return True
 
     def long_log(self) -> bool:
         """Whether the log has grown too long, and it is time to do something about it."""
