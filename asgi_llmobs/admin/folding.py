@@ -8,7 +8,7 @@ from operator import attrgetter
 from asgi_llmobs.admin.axis import Gap
 from asgi_llmobs.admin.place import Place, whole_number
 from asgi_llmobs.queries.outline import Outline
-from asgi_llmobs.queries.timing import idle_gaps, self_time
+from asgi_llmobs.queries.timing import self_time
 from asgi_llmobs.store.trees import Node
 
 __all__ = ["Folding"]
@@ -65,8 +65,8 @@ class Folding:
         self.above = branch.depth - 1 if branch is not None else 0
         self.landmarks = landmarks(nodes, chosen)
         start = outline.totals.start_ns
-        self.span_ns = max([(node.end_ns or node.start_ns) - start for node in nodes], default=0)
-        self.gaps = [Gap(start_ns=low - start, end_ns=high - start) for low, high in idle_gaps(nodes)]
+        self.span_ns = max([node.end_ns or node.start_ns for node in nodes], default=start) - start
+        self.gaps = [Gap(start_ns=low - start, end_ns=high - start) for low, high in outline.idle_gaps]
         return rows if chosen is None or chosen in rows else [*rows, chosen]
 
     def _rows(self, outline: Outline, branch: Node | None, wanted: Node | None) -> Sequence[Node]:
@@ -147,14 +147,19 @@ def crumbs(outline: Outline, node: Node | None) -> list[dict[str, str | None]]:
 def landmarks(nodes: Sequence[Node], selected: Node | None) -> dict[str, str]:
     """Where to look first: the node with the longest time of its own, the dearest request, the next failure."""
     found: dict[str, str] = {}
-    longest = 0
-    for node in nodes:
-        if -whole_time(node) > longest and -own_time(node) > longest:  # the first is quick to tell, and never less
-            longest, found["slowest"] = -own_time(node), node.id
-    dearest = min(nodes, key=own_cost, default=None)
-    if dearest is not None and own_cost(dearest):
-        found["dearest"] = dearest.id
-    failed = [place for place, node in enumerate(nodes) if node.fact is not None and node.fact.outcome == "error"]
+    longest = dearest = 0
+    failed: list[int] = []
+    for place, node in enumerate(nodes):
+        fact = node.fact
+        if fact is None:
+            continue
+        # its whole duration is quick to tell, and its own never more
+        if (fact.duration_ns or 0) > longest and (own := self_time(node) or 0) > longest:
+            longest, found["slowest"] = own, node.id
+        if (fact.cost or 0) > dearest:
+            dearest, found["dearest"] = fact.cost or 0, node.id
+        if fact.outcome == "error":
+            failed.append(place)
     if failed:
         here = next((place for place, node in enumerate(nodes) if node is selected), -1)
         found["failed"] = nodes[next((place for place in failed if place > here), failed[0])].id

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from asgi_llmobs.queries.timing import mark_critical, note_skew, parallel_saving
+from asgi_llmobs.queries.timing import idle_gaps, mark_critical, note_skew, parallel_saving, work_of
 from asgi_llmobs.store.database import in_chunks
 from asgi_llmobs.store.tables import AttemptRow, SpanRow
 from asgi_llmobs.store.trees import Fact, Node, Totals, arrange, roll_up, totals
@@ -52,6 +52,7 @@ class Outline:
         roll_up(self.nodes)
         mark_critical(self.nodes)
         note_skew(self.nodes)
+        self._work = work_of(self.nodes)
 
     def dissolve(self) -> None:
         """Take the tree apart: thousands of nodes that know each other would wait for the garbage collector."""
@@ -89,7 +90,12 @@ class Outline:
     @property
     def parallel_saving_ns(self) -> int:
         """Nanoseconds that the leaves would have taken longer one after the other."""
-        return parallel_saving(self.nodes)
+        return parallel_saving(self._work)
+
+    @property
+    def idle_gaps(self) -> list[tuple[int, int]]:
+        """When no leaf was at work for long, in nanoseconds since 1970."""
+        return idle_gaps(self.nodes, self._work)
 
 
 def read_outline(connection: Connection, project: str, trace_id: str) -> Outline | None:

@@ -5,10 +5,12 @@ still runs has no end; it takes all the time that its parent has left.
 """
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import NamedTuple
 
 from asgi_llmobs.store.trees import Node
 
-__all__ = ["covered", "idle", "idle_gaps", "mark_critical", "note_skew", "parallel_saving", "self_time"]
+__all__ = ["Work", "covered", "idle", "idle_gaps", "mark_critical", "note_skew", "parallel_saving", "self_time", "work_of"]
 
 SKEW_NS = 1_000_000  # clocks of two hosts, or two clocks of one, differ a little: not worth a note
 
@@ -77,20 +79,31 @@ def mark_critical(nodes: Sequence[Node]) -> None:
                 until = child.start_ns
 
 
-def parallel_saving(nodes: Sequence[Node]) -> int:
+class Work(NamedTuple):
+    """When the leaves of a trace were at work, in nanoseconds since 1970, each in the order of its start."""
+
+    ended: Sequence[tuple[int, int]]
+    running: Sequence[int]  # starts of those that have no end yet
+
+
+def work_of(nodes: Sequence[Node]) -> Work:
+    """The work of a trace is that of its leaves."""
+    leaves = [node.fact for node in nodes if not node.children and node.fact is not None]
+    ended = [(fact.start_ns, fact.start_ns + fact.duration_ns) for fact in leaves if fact.duration_ns is not None]
+    return Work(sorted(ended), sorted([fact.start_ns for fact in leaves if fact.duration_ns is None]))
+
+
+def parallel_saving(work: Work) -> int:
     """How much longer the work would have taken one after the other, in nanoseconds.
 
-    The work is that of the leaves: what they took together less the time in which any of them was at work.
+    That is what it took together less the time in which any of it was done; what still runs does not count yet.
     """
-    leaves = [
-        (node.start_ns, end)
-        for node in nodes
-        if not node.children and (end := own_end(node)) is not None and end > node.start_ns
-    ]
-    if not leaves:
-        return 0
-    took = sum(high - low for low, high in leaves)
-    return took - covered(leaves, min(low for low, _ in leaves), max(high for _, high in leaves))
+    saved, at = 0, work.ended[0][0] if work.ended else 0
+    for low, high in work.ended:
+        if low < at:
+            saved += max(0, min(at, high) - low)
+        at = max(at, high)
+    return saved
 
 
 def idle(intervals: Iterable[tuple[int, int]], start: int, end: int, at_least: int) -> list[tuple[int, int]]:
@@ -103,18 +116,13 @@ def idle(intervals: Iterable[tuple[int, int]], start: int, end: int, at_least: i
     return found
 
 
-def idle_gaps(nodes: Sequence[Node]) -> list[tuple[int, int]]:
+def idle_gaps(nodes: Sequence[Node], work: Work) -> list[tuple[int, int]]:
     """When no leaf was at work for long: a twentieth of the whole time or more, in nanoseconds since 1970."""
     if not nodes:
         return []
-    start = min(node.start_ns for node in nodes)
-    end = max(node.end_ns or node.start_ns for node in nodes)
-    leaves = []
-    for node in nodes:
-        if not node.children and node.fact is not None:
-            until = own_end(node)
-            leaves.append((node.start_ns, end if until is None else until))
-    return idle(leaves, start, end, max(1, (end - start) // 20))
+    start = min(map(attrgetter("start_ns"), nodes))
+    end = max([node.end_ns or node.start_ns for node in nodes])
+    return idle([*work.ended, *((low, end) for low in work.running)], start, end, max(1, (end - start) // 20))
 
 
 def note_skew(nodes: Sequence[Node]) -> None:

@@ -5,6 +5,7 @@ parents may come later or never. Whatever is missing, doubled or circular, every
 """
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from asgi_llmobs.records import node_path
@@ -27,6 +28,13 @@ class Fact(NamedTuple):
     cost: int | None
     input_tokens: int | None
     output_tokens: int | None
+
+
+# columns of thousands of facts, without a call of ours for each
+KEY, NODE_ID, START, OUTCOME, COST, INPUT, OUTPUT = (
+    Fact._fields.index(label)
+    for label in ("key", "node_id", "start_ns", "outcome", "cost", "input_tokens", "output_tokens")
+)
 
 
 class Node:
@@ -90,12 +98,13 @@ class Totals(NamedTuple):
 
 def arrange(facts: Iterable[Fact]) -> list[Node]:
     """All nodes of one trace in pre-order, siblings by their start."""
-    found = sorted((Node(fact.id, fact, fact.start_ns) for fact in facts), key=order)
+    ordered = sorted(facts, key=itemgetter(START, KEY))
+    found = [Node(fact.id, fact, fact.start_ns) for fact in ordered]
     by_id: dict[str, Node] = {}
     for node in found:
         by_id.setdefault(node.id, node)
     nodes = found
-    if any(node.fact is not None and node.fact.node_id for node in found):
+    if any(map(itemgetter(NODE_ID), ordered)):
         nodes = found + link_paths(found, by_id)
     link_spans(nodes, by_id)
     return pre_order(nodes)
@@ -293,11 +302,12 @@ def totals(nodes: Sequence[Node]) -> Totals:
     """The figures of a tree that :func:`arrange` made."""
     facts = [node.fact for node in nodes if node.fact is not None]
     requests = [fact for fact in facts if fact.is_request]
+    costs = list(map(itemgetter(COST), requests))
     root = root_of(nodes)
     start = root.start_ns if root is not None else 0
     leaf_ends = [node.end_ns for node in nodes if not node.children and node.end_ns is not None]
-    outcomes = [fact.outcome for fact in facts]
-    results = [fact.outcome for fact in requests]
+    outcomes = list(map(itemgetter(OUTCOME), facts))
+    results = list(map(itemgetter(OUTCOME), requests))
     outcome = root.fact.outcome if root is not None and root.fact is not None else "ok"
     return Totals(
         root=root,
@@ -309,11 +319,11 @@ def totals(nodes: Sequence[Node]) -> Totals:
         succeeded=results.count("ok"),
         spans=len(facts),
         errors=outcomes.count("error"),
-        depth=max([node.depth for node in nodes], default=0),
-        cost=total([fact.cost for fact in requests]),
-        unpriced=sum(fact.cost is None and fact.outcome != "running" for fact in requests),
-        input_tokens=total([fact.input_tokens for fact in requests]),
-        output_tokens=total([fact.output_tokens for fact in requests]),
+        depth=max(map(attrgetter("depth"), nodes), default=0),
+        cost=total(costs),
+        unpriced=sum([cost is None and result != "running" for cost, result in zip(costs, results, strict=True)]),
+        input_tokens=total(map(itemgetter(INPUT), requests)),
+        output_tokens=total(map(itemgetter(OUTPUT), requests)),
         own_ns=root.fact.duration_ns if root is not None and root.fact is not None else None,
         waited_ns=waited(root.fact, requests) if root is not None and root.fact is not None else None,
     )
@@ -324,7 +334,7 @@ def waited(root: Fact, requests: Iterable[Fact]) -> int | None:
     if root.duration_ns is None:
         return None
     at, end, found = root.start_ns, root.start_ns + root.duration_ns, 0
-    for start, duration in sorted((fact.start_ns, fact.duration_ns or 0) for fact in requests):
+    for start, duration in sorted([(fact.start_ns, fact.duration_ns or 0) for fact in requests]):
         stop = min(start + duration, end)
         if stop > max(start, at):
             found += stop - max(start, at)

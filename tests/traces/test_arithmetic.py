@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.outline import Named, Outline
-from asgi_llmobs.queries.timing import parallel_saving, self_time
+from asgi_llmobs.queries.timing import parallel_saving, self_time, work_of
 from asgi_llmobs.queries.traces import get_trace, list_traces
 from asgi_llmobs.records import Span
 from asgi_llmobs.store.database import Database
@@ -113,7 +113,7 @@ def test_T16_to_T20_against_a_model(outline: Outline) -> None:
             assert self_time(node) == idle
     leaves = [node for node in sent if not node.children and node.fact and node.fact.duration_ns]
     moments = {moment for node in leaves for moment in range(node.start_ns, end_of(node))}
-    assert parallel_saving(nodes) == sum(node.fact.duration_ns or 0 for node in leaves if node.fact) - len(moments)
+    assert parallel_saving(work_of(nodes)) == sum(node.fact.duration_ns or 0 for node in leaves if node.fact) - len(moments)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
