@@ -8,7 +8,9 @@ From then on every LLM call that the app makes over ``httpx`` or ``httpx2`` is c
 session that caused it, priced, stored, and shown at ``/_llmobs``.
 """
 
-from asgi_llmobs.capture.decorators import annotate, current, current_trace_id, observe, propagate, span, trace
+from asgi_llmobs.capture.blocks import span, trace
+from asgi_llmobs.capture.current import annotate, current, current_trace_id, propagate
+from asgi_llmobs.capture.decorators import observe
 from asgi_llmobs.capture.judging import score
 from asgi_llmobs.capture.recording import record_call
 from asgi_llmobs.context import suppress

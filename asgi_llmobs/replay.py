@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from asgi_llmobs.capture.decorators import trace
+from asgi_llmobs.capture.blocks import trace
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.records import REPLAY_OF, Request
 from asgi_llmobs.safely import safely

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from asgi_llmobs import LLMObs, LLMObsMiddleware, runtime, safely
-from asgi_llmobs.capture import annotations, clients, decorators, incoming, recorder
+from asgi_llmobs.capture import annotations, blocks, clients, current, decorators, incoming, recorder
 from asgi_llmobs.capture.incoming import Incoming
 from asgi_llmobs.capture.recorder import Recorder
 from asgi_llmobs.spool import MemorySpool
@@ -489,17 +489,19 @@ FUNCTIONS = [
     (MemorySpool, "begin"),
     (MemorySpool, "put"),
     (clients, "instrument"),
-    (decorators, "as_text"),
-    (decorators, "texts"),
-    (decorators, "caller"),
-    (decorators, "active_recorder"),
-    (decorators, "instrument_for"),
-    (decorators, "new_span_id"),
-    (decorators, "outcome_of"),
-    (decorators, "current_place"),
-    (decorators.OpenSpan, "begin"),
-    (decorators.OpenSpan, "_span"),
-    (decorators.OpenSpan, "_text"),
+    (blocks, "as_text"),
+    (blocks, "texts"),
+    (blocks, "caller"),
+    (blocks, "active_recorder"),
+    (blocks, "instrument_for"),
+    (blocks, "new_span_id"),
+    (blocks, "outcome_of"),
+    (blocks, "current_place"),
+    (blocks, "traceback_of"),
+    (current, "current_place"),
+    (blocks.OpenSpan, "begin"),
+    (blocks.OpenSpan, "_span"),
+    (blocks.OpenSpan, "_text"),
     (decorators.Observed, "arguments"),
     (decorators.Items, "add"),
     (decorators.Items, "value"),
@@ -526,12 +528,12 @@ def test_a29_a_bug_of_ours_stays_ours(owner: Any, name: str, monkeypatch: pytest
                 await send({"type": f"lifespan.{kind}.complete"})
             return
         await receive()
-        decorators.annotate(user="ada")
-        with decorators.span("work", kind="chain"), decorators.trace("own"):
+        current.annotate(user="ada")
+        with blocks.span("work", kind="chain"), blocks.trace("own"):
             assert await ask("hi", **{"LLMObs-User-Id": "u"}) == "hi"
         assert tool("q") == ["q"]
         assert [item async for item in stream()] == ["a", {"b": 1}]
-        decorators.current_trace_id()
+        current.current_trace_id()
         await reply(send)
         if scope["path"] == "/boom":
             raise ZeroDivisionError

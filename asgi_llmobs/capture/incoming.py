@@ -9,6 +9,7 @@ from typing import Any
 from asgi_llmobs.capture import annotations
 from asgi_llmobs.capture.call import is_cancelled
 from asgi_llmobs.capture.recorder import Recorder, effective, otel_parent
+from asgi_llmobs.capture.tracebacks import STACKTRACE, traceback_of
 from asgi_llmobs.config import network_of
 from asgi_llmobs.context import Place, Trace, new_span_id, new_trace_id, place, suppressed
 from asgi_llmobs.records import Kind, Outcome, Span
@@ -43,6 +44,7 @@ class Incoming(Trace):
         "_outcome",
         "_route",
         "_start",
+        "_traceback",
         "ended",
         "method",
         "path",
@@ -68,6 +70,7 @@ class Incoming(Trace):
         self._route: str | None = None
         self._outcome: str = Outcome.RUNNING
         self._error: tuple[str, str] | None = None
+        self._traceback: str | None = None
         self._duration: int | None = None
         self._start = time.time_ns()
         self._clock = time.monotonic_ns()
@@ -128,6 +131,8 @@ class Incoming(Trace):
         if error is not None:
             self._error = type(error).__name__, message_of(error)
         if self.spans:
+            if error is not None and self._outcome == Outcome.ERROR and self.recorder.config.capture == "full":
+                self._traceback = traceback_of(error)
             self._identify()
             self._record()
 
@@ -171,6 +176,8 @@ class Incoming(Trace):
         found: dict[str, Any] = {}
         if self.truncated:
             found["truncated_spans"] = self.truncated
+        if self._traceback is not None:
+            found[STACKTRACE] = self._traceback
         for name, value in (self.scope or {}).get("headers") or ():
             # of a stranger only noted: it must not join its requests with those of others
             if name == b"traceparent" and annotations.valid_trace_id(value.decode("latin-1")):

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
 from asgi_llmobs.capture import annotations
+from asgi_llmobs.capture.blocks import kind_named, texts
 from asgi_llmobs.capture.caller import caller
-from asgi_llmobs.capture.decorators import kind_named, texts
 from asgi_llmobs.capture.recalled import Recalled, as_headers, call_of, placed, step_of
 from asgi_llmobs.capture.recorder import Recorder, active_recorder
 from asgi_llmobs.capture.serialize import as_text

@@ -104,6 +104,7 @@ def plain(value: Any, budget: Budget, depth: int) -> Any:
         budget.seen.discard(id(value))
 
 
+@guarded("serialize", default="[could not be read]")
 def container(value: Any, budget: Budget, depth: int) -> Any:
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):  # arrays, tensors, frames: what is in them is no text

@@ -73,7 +73,7 @@ def node_detail(db: Database, span_id: str, *, project: str) -> NodeDetail | Non
         detail, bodies, _ = stored_content(connection, row.key)
         request = stored_request(connection, row) if row.is_request else None
     known = {"route": row.route, **{label: detail.get(label) for label in WHERE}}
-    attributes = detail.get("attributes") or {}
+    attributes = detail.get("attributes") or (detail.get("details") or {}).get("attributes") or {}
     output = bodies.get("output")
     return NodeDetail(
         where={label: value for label, value in known.items() if value is not None},

@@ -10,7 +10,17 @@ from typing import NamedTuple
 
 from asgi_llmobs.store.trees import Node
 
-__all__ = ["Work", "covered", "idle", "idle_gaps", "mark_critical", "note_skew", "parallel_saving", "self_time", "work_of"]
+__all__ = [
+    "Work",
+    "covered",
+    "idle",
+    "idle_gaps",
+    "mark_critical",
+    "note_skew",
+    "parallel_saving",
+    "self_time",
+    "work_of",
+]
 
 SKEW_NS = 1_000_000  # clocks of two hosts, or two clocks of one, differ a little: not worth a note
 

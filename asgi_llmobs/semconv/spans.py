@@ -23,6 +23,7 @@ AHEAD_NS = 86_400 * 10**9  # a clock may be wrong by this much
 LONGEST_NS = 30 * 86_400 * 10**9
 MOST_ATTRIBUTES = 128  # kept of one span beside what has columns
 LONGEST_VALUE = 2_000
+LONGEST_TRACEBACK = 8_000  # its end, where the exception itself is
 LONGEST_TEXT = 256 * 1024  # of an input or output of a node that is no call
 MOST_PROPERTIES = 64
 EMPTY = (None, "", "[]", "{}")
@@ -36,6 +37,7 @@ ENDED = {
 # what LlamaIndex does before a call and OpenInference tells as if it were one
 NO_CALLS = ("._prepare_chat_with_tools", "._prepare_chat_with_tools_compat")
 PROMPT_EVENTS = ("gen_ai.content.prompt", "gen_ai.content.completion")
+STACKTRACE = "exception.stacktrace"
 CHOICE_EVENT = "gen_ai.choice"
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"
 ROLE_EVENTS = {
@@ -166,7 +168,7 @@ def text_of(value: Any) -> str | None:
 class Ending:
     """How a span ended."""
 
-    __slots__ = ("error_type", "message", "outcome")
+    __slots__ = ("error_type", "message", "outcome", "traceback")
 
     def __init__(self, told: Told, attributes: Attributes) -> None:
         raised: Mapping[str, Any] = next(
@@ -175,11 +177,14 @@ class Ending:
         kind = named(raised.get("exception.type"))
         failed = told.status_code == ERROR or attributes.text("level") == "ERROR"
         self.outcome, self.error_type, self.message = Outcome.OK, None, None
+        self.traceback: str | None = None
         if failed or (kind and kind.rpartition(".")[2] in ENDED):
             self.error_type = (attributes.text("error_type") or kind or "error")[:200]
             self.outcome = ENDED.get(self.error_type.rpartition(".")[2], Outcome.ERROR)
             message = told.status_message or raised.get("exception.message") or attributes.text("message")
             self.message = str(message)[:LONGEST_VALUE] if message else None
+            if trace := raised.get(STACKTRACE):
+                self.traceback = str(trace)[-LONGEST_TRACEBACK:]
 
 
 def span_of(told: Told, attributes: Attributes, kind: Kind, project: str, clock: Clock, full: bool) -> Span:
@@ -196,6 +201,8 @@ def span_of(told: Told, attributes: Attributes, kind: Kind, project: str, clock:
             rest[label] = value
     if clock.skew:
         rest["clock_skew"] = clock.skew
+    if ending.traceback and full:
+        rest[STACKTRACE] = ending.traceback
     return Span(
         **{
             **values,
@@ -264,11 +271,13 @@ def exchange_of(told: Told, attributes: Attributes, kind: Kind, project: str, cl
     reading = reading_of(told, attributes, kind)
     if clock.skew:
         reading.details["clock_skew"] = clock.skew
+    ending = Ending(told, attributes)
     rest = bounded(attributes.rest())
+    if ending.traceback and full:
+        rest[STACKTRACE] = ending.traceback
     if rest:
         reading.details["attributes"] = rest
     sent, got = bodies_of(reading)
-    ending = Ending(told, attributes)
     start = clock.start_ns
     end = start + (clock.duration_ns or 0)
     first = first_token_at(attributes, start, end) if got else None

@@ -729,3 +729,40 @@ def test_one_client_from_many_threads(llmobs: Captured) -> None:
     assert len(llmobs.requests) == 32
     for call in llmobs.requests:
         assert call.text.split()[1] == call.parent_id
+
+
+def test_a_plain_function_that_gives_a_coroutine(llmobs: Captured) -> None:
+    """What another decorator made of an async function: its work is inside, and its result is the output."""
+
+    def wrapped(fn: Any) -> Any:
+        @functools.wraps(fn)
+        def call(*args: Any) -> Any:
+            return fn(*args)
+
+        return call
+
+    @observe(kind="tool")
+    @wrapped
+    async def weather(city: str) -> str:
+        with span("below"):
+            await asyncio.sleep(0)
+        if city == "Atlantis":
+            raise LookupError(city)
+        return f"mild in {city}"
+
+    given = weather("Porto")
+    assert inspect.iscoroutine(given) and given.__name__ == "weather"
+    assert asyncio.run(given) == "mild in Porto"
+    with pytest.raises(LookupError):
+        asyncio.run(weather("Atlantis"))
+
+    fine, failed = (record for record in llmobs.spans if record.name == "weather")
+    below = next(record for record in llmobs.spans if record.name == "below")
+    assert below.parent_id == fine.id and (fine.output, fine.outcome) == ("mild in Porto", "ok")
+    assert (failed.outcome, failed.error_type) == ("error", "LookupError")
+
+
+def test_what_cannot_be_observed() -> None:
+    """It is said at once, with the way out."""
+    with pytest.raises(TypeError, match="its options are given by name"):
+        observe("a name")  # type: ignore[call-overload]

@@ -245,3 +245,16 @@ def test_items() -> None:
     assert texts.value() == "ab" * 16_384
     assert mixed.value()[:2] == [{"n": 0}, 1] and mixed.value()[-1] == "… 801 more"
     assert none.value() is None
+
+
+def test_what_cannot_be_read_takes_nothing_with_it() -> None:
+    """A list that reads its items from a database that is away: what stands beside it is kept."""
+
+    class Lazy(list[int]):
+        def __iter__(self) -> Any:
+            raise ConnectionError("away")
+
+    assert json.loads(as_text({"rows": Lazy([1]), "city": "Porto"}) or "") == {
+        "rows": "[could not be read]",
+        "city": "Porto",
+    }

@@ -13,16 +13,18 @@ from backports import zstd
 from opentelemetry.sdk.trace import TracerProvider
 
 from asgi_llmobs import LLMObs
+from asgi_llmobs.admin import Admin
 from asgi_llmobs.config import Config
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.otlp import Limits, Receiver
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.pricing import Pricer
+from asgi_llmobs.queries.nodes import node_detail
 from asgi_llmobs.queries.requests import get_request, list_requests
 from asgi_llmobs.queries.traces import get_trace
 from asgi_llmobs.records import Span, Written
-from asgi_llmobs.semconv import Told
+from asgi_llmobs.semconv import Event, Told
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests import telling
@@ -82,6 +84,30 @@ def test_T24_a_trace_comes_in(kind: str, database: Database, receiver: Receiver)
     assert (request.text, request.service, request.host, request.pid) == (telling.ANSWER, "elsewhere", "box", 42)
     assert [message.role for message in request.messages] == ["system", "user", "assistant", "tool"]
     assert request.cost_usd is not None and request.tools[0]["name"] == "baggage"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_T24_tracebacks_come_along(kind: str, database: Database, receiver: Receiver) -> None:
+    """Of what failed, call or not, bounded, without secrets; the page shows it, but not to who may not see content."""
+    trace = "File app.py, line 3\n" * 1_000 + "ValueError: no beds for " + "sk-" + "a1B2c3D4" * 6
+    event = Event("exception", 1, {"exception.type": "ValueError", "exception.stacktrace": trace})
+    told = [
+        replace(one, status_code=2, events=[event])
+        for one in telling.tell("openinference")
+        if one.span_id == telling.CHAT or one.parent_id is None
+    ]
+    receiver.traces(KINDS[kind](told), kind, "")
+
+    for span in told:
+        detail = node_detail(database, span.span_id, project="default")
+        assert detail is not None and detail.traceback is not None
+        assert "ValueError: no beds for" in detail.traceback and "a1B2" not in detail.traceback
+        assert len(detail.traceback) <= 8_000
+    for seen, roles in ((True, "reader"), (False, "viewer")):
+        visitor = Visitor(Admin(database=database, auth=lambda request, role=roles: role, environ={}))
+        for path in ("", ".json"):
+            answer = visitor.get(f"/traces/{telling.TRACE}{path}?node={told[0].span_id}")
+            assert ("no beds for" in answer.text) is seen
 
 
 @pytest.mark.parametrize("kind", KINDS)
