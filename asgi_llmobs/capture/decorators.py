@@ -168,7 +168,7 @@ class Observed(NamedTuple):
             opened.finish()
             return value
 
-        made = run()
+        made: Any = run()
         made.__name__, made.__qualname__ = inner.__name__, inner.__qualname__
         return made
 
