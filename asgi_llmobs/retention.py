@@ -1,16 +1,20 @@
 """Deletes what is older, larger or more than we promised to keep: whole traces, oldest first, in small steps.
 
-Bodies may have limits of their own: then they go first, and their spans stay.
+Bodies may have limits of their own: then they go first, and their spans stay. On PostgreSQL a day whose traces are all
+too old goes at once.
 """
 
 import heapq
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
+from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.limits import Plan, Retention
-from asgi_llmobs.store import pins, removal, scores
+from asgi_llmobs.store import expiry, partitions, pins, removal, scores
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.leases import Lease
 from asgi_llmobs.store.removal import OldTrace
@@ -30,6 +34,9 @@ LEASE_SECONDS = 120.0
 LEAP_NS = 3_600_000_000_000  # that the clock may be ahead of what it was and has run since
 LONG_NS = 86_400_000_000_000  # that a trace may last and still have its bodies looked at with each sweep
 NOTHING = -(2**63)
+DAY_NS = partitions.DAY_NS
+LATE_AGE_NS = 3 * DAY_NS  # from which on traces may wait for the end of their day, to go with it
+DROPS = 3  # tries to drop a day while somebody reads; then it goes in small steps
 
 
 class Pruned(NamedTuple):
@@ -67,7 +74,13 @@ def prune(
         lease.take(LEASE_SECONDS, force=True)
     now = time.time_ns() if now_ns is None else now_ns
     spans = size = stripped = 0
-    for step in steps(database, retention, project, now, lease):
+    work = steps(database, retention, project, now, lease)
+    if lease is not None and retention.age_ns is not None:
+        with database.read(fresh=True) as connection:
+            names = removal.projects(connection) if project is None else [name(project) or ""]
+        limits = dict.fromkeys(names, now - retention.age_ns)
+        work = chain(whole_days(database, limits, lease), work)
+    for step in work:
         spans, size, stripped = spans + step.spans, size + step.bytes, stripped + step.stripped
         if not dry_run:
             time.sleep(PAUSE_SECONDS)
@@ -114,7 +127,9 @@ class Sweeper:
 
     def _sweep(self) -> Iterator[Pruned]:
         """All steps of one look at every project that has limits."""
-        for project, limits in self._limits().items():
+        every = self._limits()
+        yield from self._whole_days(every)
+        for project, limits in every.items():
             lease = self._leases.setdefault(project, lease_of(self._database, project))
             if not lease.take(LEASE_SECONDS):
                 continue
@@ -126,7 +141,22 @@ class Sweeper:
             def reached(start_ns: int, project: str = project, looked: float = looked) -> None:
                 self._stripped[project] = start_ns, looked
 
-            yield from steps(self._database, limits, project, self._now(), lease, since, reached)
+            yield from steps(self._database, self._late(limits), project, self._now(), lease, since, reached)
+
+    def _whole_days(self, every: Mapping[str, Retention]) -> Iterator[Pruned]:
+        """Days that all projects together have done with."""
+        ages = {name(project) or "": limits.age_ns for project, limits in every.items() if limits.age_ns is not None}
+        lease = self._leases.setdefault("", lease_of(self._database, None))
+        if not self._database.sqlite and ages and lease.take(LEASE_SECONDS):
+            now = self._now()
+            yield from whole_days(self._database, {project: now - age for project, age in ages.items()}, lease)
+
+    def _late(self, limits: Retention) -> Retention:
+        """*limits* as they are kept in small steps: what can go with its day is not taken out before that is over."""
+        age = limits.age_ns
+        if self._database.sqlite or age is None or age < LATE_AGE_NS:
+            return limits
+        return replace(limits, age_ns=age + (self._now() - age) % DAY_NS)
 
     def _limits(self) -> dict[str, Retention]:
         own = self._plan.of(self._project, own=True)
@@ -185,6 +215,45 @@ def steps(
             yield Pruned(0, 0)
         with database.write() as connection:
             lease.renew(connection, SWEEP_SECONDS)
+
+
+def whole_days(database: Database, limits: Mapping[str, int], lease: Lease) -> Iterator[Pruned]:
+    """Drop the days of arrival in which everything is too old, on PostgreSQL; what each step did.
+
+    Args:
+        database: The store.
+        limits: For each project, by its stored name, before when its traces must have ended.
+        lease: The right to do it.
+    """
+    if database.sqlite or not limits:
+        return
+    with database.read(fresh=True) as connection:
+        over = [day for day in partitions.days(connection) if day.end_ns <= max(limits.values())]
+    for day in over:
+        with database.read(fresh=True) as connection:
+            found = expiry.standing(connection, day, limits)
+        if not found.may_go:
+            continue
+        apart = (OldTrace(one, id, 0, 0, 1, 0) for one, traces in found.stragglers.items() for id in traces)
+        yield from gone(database, apart, lease, removal.remove)
+        for _ in range(DROPS):
+            step = dropped(database, day, limits, lease)
+            yield step or Pruned(0, 0)
+            if step is not None:
+                break
+
+
+def dropped(database: Database, day: partitions.Day, limits: Mapping[str, int], lease: Lease) -> Pruned | None:
+    """Drop *day*; ``None`` where somebody reads it for so long that it should be tried again."""
+    try:
+        with database.write() as connection:
+            if not lease.renew(connection, LEASE_SECONDS):
+                return Pruned(0, 0)
+            return Pruned(*(expiry.drop_day(connection, day, limits) or (0, 0)))
+    except StoreError as error:
+        if error.trouble != Trouble.TRANSIENT:
+            raise
+        return None
 
 
 def lost_scores(database: Database, names: Sequence[str], before_ns: int) -> Iterator[Pruned]:

@@ -145,7 +145,7 @@ def figures(
             window, rows_only = window_of(since_ns, until_ns, fine=False), False
         read = from_rows if rows_only else from_rollups
         parts = read(connection, within(flt, window), window, by, top)
-        past = read(connection, within(flt, window.before), window.before, (), 0) if compared else None
+        past = past_of(connection, flt, window.before, rows_only) if compared else None
     whole = in_all(parts.steps, window)
     steps = {one.start_ns: cell_of(one, shares) for one in parts.steps}
     return Figures(
@@ -161,6 +161,13 @@ def figures(
         rows_only=rows_only,
         partial_since_ns=parts.since_ns,
     )
+
+
+def past_of(connection: Connection, flt: Filter, window: Window, rows_only: bool) -> "Parts":
+    """What a window adds up to as a whole: rollups of days tell that, with those of hours at its ends."""
+    if rows_only:
+        return from_rows(connection, within(flt, window), window, (), 0)
+    return Parts(found_in(connection, within(flt, window), "range", (), ("latency", "first_token")), [], [])
 
 
 class Parts(NamedTuple):

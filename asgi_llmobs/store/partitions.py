@@ -18,9 +18,9 @@ from sqlalchemy.schema import CreateColumn
 
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.store import shards
-from asgi_llmobs.store.tables import PARTITIONED
+from asgi_llmobs.store.tables import PARTITIONED, metadata
 
-__all__ = ["Day", "Dropped", "days", "drop_before", "drop_empty", "first_key", "make_tables", "new_keys"]
+__all__ = ["Day", "days", "drop", "drop_empty", "first_key", "make_tables", "new_keys", "part"]
 
 NUMBER_BITS = 36
 SECOND = 1_000_000_000
@@ -53,13 +53,6 @@ class Day(NamedTuple):
     def end_ns(self) -> int:
         """When it ends, in nanoseconds since 1970."""
         return (self.number + 1) * DAY_NS
-
-
-class Dropped(NamedTuple):
-    """What went: days of arrival, and spans of any kind."""
-
-    days: int
-    spans: int
 
 
 def first_key(start_ns: int) -> int:
@@ -156,30 +149,6 @@ def days(connection: Connection) -> list[Day]:
     return [Day(day, day << NUMBER_BITS, (day + 1) << NUMBER_BITS) for day in numbers if day is not None]
 
 
-def drop_before(connection: Connection, ns: int) -> Dropped:
-    """Drop the partitions of all days that ended before *ns* and hold no span that began later.
-
-    What is kept beside the spans (traces, sessions, rollups) is the caller's business. The spans that are about to go
-    are those with keys in the :func:`days` that end before *ns*.
-
-    Args:
-        connection: In a write transaction.
-        ns: In nanoseconds since 1970.
-
-    Raises:
-        StoreError: Somebody reads for so long that it could not be done now, out of the transaction.
-    """
-    gone = spans = 0
-    for day in prepared_to_drop(connection):
-        if day.end_ns > ns:
-            break
-        count, last = connection.exec_driver_sql(f"SELECT count(*), max(start_ns) FROM {part(day)}").one()  # noqa: S608
-        if last is None or last < ns:
-            drop(connection, day)
-            gone, spans = gone + 1, spans + count
-    return Dropped(gone, spans)
-
-
 def drop_empty(connection: Connection) -> int:
     """Drop the partitions of past days that hold no span any more; how many.
 
@@ -187,10 +156,11 @@ def drop_empty(connection: Connection) -> int:
         connection: In a write transaction.
 
     Raises:
-        StoreError: As with :func:`drop_before`.
+        StoreError: Somebody reads for so long that it could not be done now, out of the transaction.
     """
     gone = 0
-    for day in prepared_to_drop(connection):
+    shards.drop_leftovers(connection)
+    for day in days(connection):
         query = f"SELECT extract(epoch FROM now()) >= %s AND NOT EXISTS (SELECT FROM {part(day)})"  # noqa: S608
         if connection.exec_driver_sql(query, (day.end_ns // SECOND,)).scalar():
             drop(connection, day)
@@ -198,19 +168,21 @@ def drop_empty(connection: Connection) -> int:
     return gone
 
 
-def prepared_to_drop(connection: Connection) -> list[Day]:
-    if connection.dialect.name == "sqlite":
-        return []
-    # dropping waits for those who read, and everybody else waits behind it
-    connection.exec_driver_sql("SET LOCAL lock_timeout TO '1s'")
-    shards.drop_leftovers(connection)
-    return days(connection)
-
-
-def part(day: Day) -> str:
-    return partition_name(PARTITIONED[0], day.number)
+def part(day: Day, table: str = PARTITIONED[0].name) -> str:
+    """The name of the partition of *table* that *day* has."""
+    return partition_name(metadata.tables[table], day.number)
 
 
 def drop(connection: Connection, day: Day) -> None:
+    """Drop all partitions of *day*. What is kept beside the spans (traces, totals) is the caller's business.
+
+    Args:
+        connection: In a write transaction, which should have nothing else of length to do: who reads waits.
+
+    Raises:
+        StoreError: As with :func:`drop_empty`.
+    """
+    # dropping waits for those who read, and everybody else waits behind it
+    connection.exec_driver_sql("SET LOCAL lock_timeout TO '1s'")
     for table in PARTITIONED:
         shards.drop_table(connection, partition_name(table, day.number))

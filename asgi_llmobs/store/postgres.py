@@ -22,7 +22,7 @@ from sqlalchemy import (
 from asgi_llmobs.errors import Trouble
 from asgi_llmobs.store.tables import PARTITIONED
 
-__all__ = ["Postgres", "copy", "translated"]
+__all__ = ["Postgres", "copy", "take_time", "translated"]
 
 SCHEMA = "llmobs"
 VACUUM_SECONDS = 3_600.0  # for one table
@@ -56,6 +56,7 @@ TROUBLES = {
     "57014": Trouble.TRANSIENT,  # took too long
     "25006": Trouble.READ_ONLY,
     "42501": Trouble.READ_ONLY,
+    "42P01": Trouble.READ_ONLY,  # who may not use the schema any more sees no table in it
     "58": Trouble.AWAY,
     "XX": Trouble.DAMAGED,
 }
@@ -221,6 +222,13 @@ def begin(connection: Connection, seconds: int, turn_seconds: int | None = None)
     connection.exec_driver_sql(statement)
     if not seconds:
         driver.patience = float("inf")
+
+
+def take_time(connection: Connection, seconds: int) -> None:
+    """Let each further statement of this transaction take *seconds*."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.patience = seconds + GRACE_SECONDS
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout TO '{seconds}s'")
 
 
 def rest(driver: Any, _record: Any) -> None:

@@ -24,7 +24,7 @@ from asgi_llmobs.store.tables import (
 from asgi_llmobs.store.totals import members_of, trace_row
 from asgi_llmobs.store.users import DAY_NS, day_row, user_row
 
-__all__ = ["Difference", "Piece", "pieces", "recounted"]
+__all__ = ["Difference", "Piece", "pieces", "recounted", "recounted_day"]
 
 PAGE = 100  # traces, sessions or users of a piece
 
@@ -137,7 +137,7 @@ def daily(ask: Callable[[Callable[[Connection], Any]], Any], project: str) -> It
         for hour in range(day * DAY_HOURS, (day + 1) * DAY_HOURS):
             series: dict[int, Series] = {}
             yield Piece(_rollups, rollup_at(project, 1, hour), hour_counter(project, hour, series), series)
-        yield Piece(_rollups, rollup_at(project, DAY_HOURS, day), day_counter(project, day), {})
+        yield of_whole_day(project, day)
         low, high = day * DAY_NS, (day + 1) * DAY_NS
         which = f"is_request = 1 AND start_ns >= {low} AND start_ns < {high}"
         for ids in pages(ask, project, "user_id", _days, which, f"AND day = {day}"):
@@ -149,6 +149,21 @@ def daily(ask: Callable[[Callable[[Connection], Any]], Any], project: str) -> It
                 ),
                 {},
             )
+
+
+def of_whole_day(project: str, day: int) -> Piece:
+    return Piece(_rollups, rollup_at(project, DAY_HOURS, day), day_counter(project, day), {})
+
+
+def recounted_day(connection: Connection, project: str, day: int) -> None:
+    """Add up the rollups of a *day*, counted from 1970, anew from those of its hours.
+
+    Args:
+        connection: In a write transaction.
+        project: Its stored name.
+        day: In UTC.
+    """
+    recounted(connection, of_whole_day(project, day), write=True)
 
 
 def both(table: Table, project: str, column: Any, ids: Sequence[str]) -> Any:

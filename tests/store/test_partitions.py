@@ -13,7 +13,7 @@ from asgi_llmobs.queries.requests import get_request, list_requests
 from asgi_llmobs.retention import prune
 from asgi_llmobs.store import partitions
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.partitions import DAY_NS, days, drop_before, first_key
+from asgi_llmobs.store.partitions import DAY_NS, days, first_key
 from asgi_llmobs.store.tables import PARTITIONED
 from asgi_llmobs.store.write import Sink
 from tests.databases import postgres_database
@@ -124,24 +124,6 @@ def test_a_time_range_spares_earlier_partitions(database: Database, calendar: Ca
     assert len(list_requests(database, Filter(since_ns=since - 5 * DAY_NS)).rows) == 2
 
 
-def test_whole_days_are_dropped(database: Database, calendar: Calendar) -> None:
-    """All that ended before, unless something in it began later; the next rows find their place."""
-    for shift in (-9, -5, -4, 0):
-        Sink(database).write([request(start_ns=calendar.turn(shift), properties={"plan": "pro"}) for _ in range(3)])
-    calendar.turn(-8)
-    Sink(database).write([request(start_ns=(TODAY - 7) * DAY_NS)])
-    with database.write() as connection:
-        assert drop_before(connection, (TODAY - 8) * DAY_NS) == (1, 3)
-        assert drop_before(connection, (TODAY - 7) * DAY_NS) == (0, 0)
-    with database.write() as connection:
-        assert drop_before(connection, (TODAY - 4) * DAY_NS)[1] == 4
-
-    assert parts(database) == parts(database, "llmobs_contents") == {date(-4): 3, date(0): 3}
-    assert parts(database, "llmobs_properties") == {date(-4): 3, date(0): 3}
-    calendar.turn(0)
-    assert Sink(database).write([request()]) == (1, 0)
-
-
 def test_days_that_were_emptied_are_dropped(database: Database, calendar: Calendar) -> None:
     """Retention takes out traces one by one; the partition of a past day goes with the last of them."""
     for shift in (-9, -5, 0):
@@ -153,20 +135,6 @@ def test_days_that_were_emptied_are_dropped(database: Database, calendar: Calend
     with database.read() as connection:
         assert [day.number - TODAY for day in days(connection)] == [0, 1, 2]
     assert parts(database) == parts(database, "llmobs_contents") == {date(0): 3}
-
-
-def test_dropping_waits_for_nobody_long(database: Database, calendar: Calendar) -> None:
-    """A reader is not held up behind it, and what could not be dropped is dropped the next time."""
-    Sink(database).write([request(start_ns=calendar.turn(-9))])
-    with database.read() as reading:
-        reading.exec_driver_sql("SELECT count(*) FROM llmobs_spans")
-        begin = time.monotonic()
-        with pytest.raises(StoreError, match="LockNotAvailable"), database.write() as connection:
-            drop_before(connection, TODAY * DAY_NS)
-        assert time.monotonic() - begin < 3
-
-    with database.write() as connection:
-        assert drop_before(connection, (TODAY - 8) * DAY_NS) == (1, 1)
 
 
 def test_tables_from_before_the_partitions(postgres: str) -> None:

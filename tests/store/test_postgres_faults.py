@@ -327,3 +327,36 @@ def test_a_full_disk(server: PostgresServer) -> None:
         as_admin(server.url(), "DROP TABLESPACE small")
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+@pytest.mark.parametrize("lost", ["tables", "schema", "writing"])
+def test_rights_that_are_lost_later(server: PostgresServer, url: str, lost: str) -> None:
+    """What is captured waits, nothing is refused, pages are read as far as it is allowed, and it goes on by itself."""
+    name = make_url(url).database or ""
+    as_admin(url, f"CREATE ROLE {name} LOGIN; GRANT CREATE ON DATABASE {name} TO {name}")
+    database, batch = Database(server.url(name, user=name)), [request(session_id="s") for _ in range(3)]
+    sink = Sink(database)
+    assert sink.write([request(session_id="s")]) == (1, 0)
+    take, give = {
+        "tables": ("REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA llmobs FROM {}",
+                   "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA llmobs TO {}"),
+        "schema": ("ALTER SCHEMA llmobs OWNER TO postgres", "ALTER SCHEMA llmobs OWNER TO {}"),
+        "writing": ("ALTER ROLE {} SET default_transaction_read_only TO on",
+                    "ALTER ROLE {} RESET default_transaction_read_only"),
+    }[lost]  # fmt: skip
+    as_admin(url, take.format(name))
+    if lost == "writing":  # holds for who signs in anew
+        database.dispose()
+    for _ in range(3):
+        with pytest.raises(StoreError) as raised:
+            sink.write(batch)
+        assert raised.value.trouble == Trouble.READ_ONLY
+    if lost != "schema":
+        assert len(stored(database)) == 1
+
+    as_admin(url, give.format(name))
+    if lost == "writing":
+        database.dispose()
+    assert sink.write(batch) == (3, 0)
+    assert len(stored(database)) == 4
+    database.dispose()

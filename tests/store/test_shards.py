@@ -8,12 +8,16 @@ import pytest
 
 from asgi_llmobs.cli import main
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.limits import Retention
 from asgi_llmobs.queries.requests import get_request, list_requests
 from asgi_llmobs.queries.sessions import list_sessions
 from asgi_llmobs.queries.traces import get_trace, list_traces
+from asgi_llmobs.recompute import recompute
+from asgi_llmobs.retention import prune
 from asgi_llmobs.store import partitions
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.partitions import DAY_NS, drop_before
+from asgi_llmobs.store.expiry import drop_day
+from asgi_llmobs.store.partitions import DAY_NS, days
 from asgi_llmobs.store.shards import add_shard, each_remote
 from asgi_llmobs.store.write import Sink
 from tests.making import request, span
@@ -109,14 +113,16 @@ def test_whole_days_go_from_the_shards_too(
     """Where dropping is taken back nothing is lost, and the rows over there go with the next time."""
     for shift in (-9, -8, 0):
         Sink(database).write([request(start_ns=on_days(monkeypatch, shift)) for _ in range(5)])
+    limits = {"default": (TODAY - 1) * DAY_NS}
     with pytest.raises(RuntimeError), database.write() as connection:
-        assert drop_before(connection, (TODAY - 1) * DAY_NS).spans == 10
+        gone = [drop_day(connection, day, limits) for day in days(connection) if day.number < TODAY - 7]
+        assert [one is not None and one[0] for one in gone] == [5, 5]
         raise RuntimeError
     assert list_requests(database, Filter()).count == 15
 
     for _ in range(2):
-        with database.write() as connection:
-            drop_before(connection, (TODAY - 1) * DAY_NS)
+        prune(database, Retention(age_ns=DAY_NS), now_ns=TODAY * DAY_NS)
+    assert list(recompute(database, check=True)) == []
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_spans").scalar() == 5
     assert rows_on(servers[1]) + rows_on(servers[2]) == 5
