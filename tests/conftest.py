@@ -9,9 +9,9 @@ import pytest
 
 from asgi_llmobs import runtime, safely, uninstrument_httpx
 from asgi_llmobs.testing import FakeProvider
-from tests.databases import database, database_url, postgres
+from tests.databases import database, database_url, made_schema, postgres
 
-__all__ = ["database", "database_url", "postgres"]
+__all__ = ["database", "database_url", "made_schema", "postgres"]
 
 
 @pytest.fixture(autouse=True)

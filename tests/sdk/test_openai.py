@@ -72,7 +72,7 @@ class TestChat:
             )
             return await chunks_of(stream)
 
-        seen = bench.compare(act, {"first_token_delay": 0.02})
+        seen = bench.compare(act, {"first_token_delay": 0.1})
         chunks, record = seen.result, seen.one
 
         assert record.text == "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
