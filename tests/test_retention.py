@@ -403,6 +403,7 @@ def test_size_is_that_of_the_project(database: Database) -> None:
     assert again.spans <= 50
 
 
+@pytest.mark.slow
 def test_writers_go_on_meanwhile(database: Database) -> None:
     """Who writes while it deletes waits for one small step at most, and both are right in the end."""
     sink = Sink(database)

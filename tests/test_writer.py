@@ -110,7 +110,7 @@ def test_a_batch_is_worked_on_once(made):
 
 
 def test_what_comes_while_a_batch_is_written_gathers_again(made):
-    """A batch costs a store as much as ten calls do, however small it is: one is not written for each that trickles in."""
+    """A batch costs as much as ten calls do, however small it is: one is not written for each that trickles in."""
 
     class Slow(Sink):
         def write(self, batch):

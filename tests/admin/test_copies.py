@@ -90,6 +90,7 @@ def test_curl() -> None:
     assert "-o /etc/passwd" not in hostile and "https://unknown.invalid/" in hostile
 
 
+@pytest.mark.slow
 def test_pytest_fixture(tmp_path: Path) -> None:
     """The test passes as it stands, and fails where something else is asked."""
     source = pytest_fixture(call("https://api.openai.com"))

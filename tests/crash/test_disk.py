@@ -136,6 +136,7 @@ def test_f6_retention_on_a_full_disk(tmp_path: Path) -> None:
     assert found["after"] < 0.8 * found["before"] and found["free"] > 1 << 20, (found, done.stderr)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """Read-only from the start: one warning, and what is captured waits in memory."""
     commands = f'mount -o remount,ro none "{tmp_path}"'
@@ -146,6 +147,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert "read-only" in found["last_error"]
 
 
+@pytest.mark.slow
 def test_too_few_files(tmp_path: Path) -> None:
     """A process that may open no more files answers as before, and its counters add up."""
     found = run(tmp_path / "data", before=["sh", "-c", 'ulimit -n 12; exec "$@"', "sh"])

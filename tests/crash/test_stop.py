@@ -55,18 +55,20 @@ def stopped(place: Place, name: str, *how: signal.Signals, calls: int = 60, turn
     return seconds
 
 
-@pytest.mark.parametrize("name", ["uvicorn-2", "gunicorn-preload"])
+@pytest.mark.parametrize("name", ["uvicorn-2", pytest.param("gunicorn-preload", marks=pytest.mark.slow)])
 def test_f1_sigterm(name: str, place: Place) -> None:
     """Two servers; all of them below."""
     stopped(place, name, TERM)
 
 
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+@pytest.mark.slow
 def test_f1_sigterm_on_postgresql(place: Place) -> None:
     """The same with the other store."""
     stopped(place, "uvicorn", TERM)
 
 
+@pytest.mark.slow
 def test_f32_sigint_twice(place: Place) -> None:
     """An impatient end skips the lifespan: what was not stored comes with the next start."""
     stopped(place, "uvicorn", INT, INT)

@@ -71,6 +71,7 @@ def test_f2_one_worker_is_killed(name: str, place: Place) -> None:
     print(f"{name} {place.url.partition(':')[0]}: taken over after {seconds:.1f} s")
 
 
+@pytest.mark.slow
 def test_f19_the_app_forks(place: Place) -> None:
     """Children made by ``os.fork``, by ``multiprocessing`` both ways, and loops in threads: each call once."""
     ids: list[str] = []

@@ -44,7 +44,10 @@ def recorded(url: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("names", [*MODULES, "openinference,openai-v2", "openai-v2,traceloop", ",".join(MODULES)])
+FEWER = [*MODULES, "openinference,openai-v2", "openai-v2,traceloop"]
+
+
+@pytest.mark.parametrize("names", [*(pytest.param(each, marks=pytest.mark.slow) for each in FEWER), ",".join(MODULES)])
 def test_N4_T25_one_call_one_record(names: str, fake_url: str) -> None:
     """Three calls are three requests below our span, with the instrumentation's name and the wire's facts."""
     found = recorded(fake_url, names)
@@ -59,6 +62,7 @@ def test_N4_T25_one_call_one_record(names: str, fake_url: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.slow
 def test_what_an_instrumentation_says_by_itself(name: str, fake_url: str) -> None:
     """Where the client is not watched, its spans are the records."""
     found = recorded(fake_url, name, "only")

@@ -141,6 +141,7 @@ def test_p7_fork(tmp_path: Path) -> None:
     assert len(stored(database)) == 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--lifespan", "off")], ids=["one", "two", "no-lifespan"])
 def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path) -> None:
     """Every call whose answer came is stored: by the stop itself, or by the next start."""
