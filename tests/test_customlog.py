@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
@@ -323,3 +324,23 @@ def test_addresses_and_bounds(sender: Sender) -> None:
     """The alias is the same door; too much is refused."""
     assert sender.send(CHAT, path="/v1/trace/custom/v1/log").status == 200
     assert sender.send(b'{"a":"' + b"x" * (9 << 20) + b'"}').status == 413
+
+
+@pytest.mark.parametrize("path", ["log", "v1/log", "log/typed"])
+def test_t12_headers_arrive_from_a_watched_client(sender: Sender, path: str) -> None:
+    """A service that has us too sends its logs with ``httpx``: there the headers are meant for who is asked."""
+    seen: list[httpx.Headers] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        return httpx.Response(200)
+
+    client = sender.obs.wrap(httpx.Client(transport=httpx.MockTransport(answer)))
+    for address in (
+        f"https://app.example/_llmobs/v1/trace/custom/{path}",
+        "https://api.openai.com/v1/chat/completions",
+    ):
+        client.post(address, json={}, headers={"Helicone-Node-Id": "trip", "LLMObs-User-Id": "ada"})
+
+    assert [headers.get("helicone-node-id") for headers in seen] == ["trip", None]
+    assert [headers.get("llmobs-user-id") for headers in seen] == ["ada", None]

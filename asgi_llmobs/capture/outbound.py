@@ -20,6 +20,7 @@ __all__ = ["MARKER", "Call", "begin", "is_cancelled", "outcome_of", "retries"]
 MARKER = "llmobs"  # key in request.extensions: httpx copies them into the request of a redirect
 MAX_CACHED = 4_096
 GATEWAY_HOST = b"helicone.ai"  # the one peer that Helicone-* headers are meant for
+LOGS = tuple(f"/v1/trace/custom/{path}" for path in ("log", "v1/log", "log/typed"))  # to whom our headers are addressed
 
 _matches: dict[tuple[Any, ...], Match | None] = {}
 
@@ -98,6 +99,8 @@ def take_annotations(request: Any) -> annotations.Annotations:
     ours = [name for name, _ in headers if annotations.is_ours(name)]
     said = annotations.read(headers)
     host = request.url.raw_host
+    if request.url.path.endswith(LOGS):
+        return annotations.NONE
     for name in {name.lower() for name in ours}:
         if name.startswith(b"helicone-") and (host == GATEWAY_HOST or host.endswith(b"." + GATEWAY_HOST)):
             continue

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import orjson
 
 from asgi_llmobs.otlp.limits import Limits, Refused
 from asgi_llmobs.otlp.protobuf import Budget
-from asgi_llmobs.providers.framing import STRINGS
+from asgi_llmobs.providers.framing import STRINGS, too_deep
 from asgi_llmobs.semconv import Event, Log, Told
 
 __all__ = ["containers", "read_logs", "read_traces"]
@@ -46,10 +47,28 @@ def loaded(body: bytes, limits: Limits) -> dict[str, Any]:
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Refused(400, BROKEN) from None
+        request = lenient(body)
     if not isinstance(request, dict):
         raise Refused(400, BROKEN)
     return request
+
+
+def lenient(body: bytes) -> Any:
+    """JSON with half of a surrogate pair in it, as JavaScript writes a text that was cut, or with a bare ``NaN``.
+
+    One such value must not take a batch with it.
+
+    Raises:
+        Refused: It is no JSON all the same.
+    """
+    if too_deep(body):
+        raise Refused(400, BROKEN)
+    try:
+        # OTLP has "NaN" as a text; what no encoding takes becomes a question mark
+        found = json.loads(body.decode(), parse_constant=str)
+        return orjson.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        raise Refused(400, BROKEN) from None
 
 
 def containers(body: bytes, limit: int) -> int:

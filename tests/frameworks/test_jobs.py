@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from asgi_llmobs import LLMObs
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.traces import TraceTree, get_trace, list_traces
 from tests.frameworks.conftest import MISSING, ROOT, SETTINGS, interpreter
+from tests.processes import free_port
 
 PAGE = ROOT / "docs" / "scripts.md"
 pytestmark = pytest.mark.timeout(150)
 Run = Callable[..., subprocess.CompletedProcess[str]]
+CALLED = ["summarize", "chat gpt-4o-mini"]
 
 
 def snippet(heading: str) -> str:
@@ -114,22 +118,10 @@ def test_celery(tmp_path: Path, settings: dict[str, str]) -> None:
     trees = stored(tmp_path, "jobs.db")
 
     assert sorted(tree.nodes[0].properties["city"] for tree in trees) == ["Faro", "Lisbon", "Porto"]
-    assert [[node.name for node in tree.nodes] for tree in trees] == [["summarize", "chat gpt-4o-mini"]] * 3
+    assert [[node.name for node in tree.nodes] for tree in trees] == [CALLED] * 3
     assert {tree.outcome for tree in trees} == {"ok"}
 
 
-ARQ = """
-import asyncio
-
-
-async def work():
-    for city in ("Porto", "Faro"):
-        await WorkerSettings.functions[0]({}, city)
-    await WorkerSettings.on_shutdown({})
-
-
-asyncio.run(work())
-"""
 SCHEDULED = """
 from datetime import datetime
 import time
@@ -140,17 +132,73 @@ obs.close(timeout=10)
 """
 
 
-@pytest.mark.parametrize(
-    ("heading", "needed", "more", "count"), [("arq", "openai", ARQ, 2), ("APScheduler", "apscheduler", SCHEDULED, 1)]
-)
-def test_other_jobs(
-    run: Run, tmp_path: Path, settings: dict[str, str], heading: str, needed: str, more: str, count: int
-) -> None:
-    """Each job is a trace with its call. What arq would call is called without its queue, which needs a Redis."""
-    (tmp_path / "job.py").write_text(snippet(heading) + more)
+def test_apscheduler(run: Run, tmp_path: Path, settings: dict[str, str]) -> None:
+    """Each run is a trace with its call."""
+    (tmp_path / "job.py").write_text(snippet("APScheduler") + SCHEDULED)
 
-    done = run(tmp_path / "job.py", needed, "openai", cwd=tmp_path, env=settings)
+    done = run(tmp_path / "job.py", "apscheduler", "openai", cwd=tmp_path, env=settings)
 
     assert done.returncode == 0, done.stderr
+    assert [[node.name for node in tree.nodes] for tree in stored(tmp_path, "jobs.db")] == [CALLED]
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[int]:
+    """The port of a Redis server of this test alone."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        pytest.skip("no redis-server")
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+SEND = """
+import asyncio
+from arq import create_pool
+from job import WorkerSettings
+
+
+async def send():
+    pool = await create_pool(WorkerSettings.redis_settings)
+    jobs = [await pool.enqueue_job("summarize", city) for city in ("Porto", "Faro")]
+    print([await job.result(timeout=60) for job in jobs])
+    await pool.aclose()
+
+
+asyncio.run(send())
+"""
+
+
+def test_arq(run: Run, tmp_path: Path, settings: dict[str, str]) -> None:
+    """A worker takes jobs from a queue: each is a trace with its call, and SIGTERM loses none."""
+    python = interpreter("arq", "openai")
+    if python is None:
+        pytest.skip(f"arq: {MISSING}")
+    with redis(tmp_path) as port:
+        more = (
+            f"\nfrom arq.connections import RedisSettings\nWorkerSettings.redis_settings = RedisSettings(port={port})\n"
+        )
+        (tmp_path / "job.py").write_text(snippet("arq") + more)
+        (tmp_path / "send.py").write_text(SEND)
+        environment = {**settings, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+        worker = subprocess.Popen(
+            [python, "-m", "arq", "job.WorkerSettings"], cwd=tmp_path, env=environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            sent = run(tmp_path / "send.py", "arq", "openai", cwd=tmp_path, env=environment, timeout=100)
+        finally:
+            worker.terminate()
+            worker.wait(timeout=30)
+
+    assert sent.returncode == 0, sent.stderr
     trees = stored(tmp_path, "jobs.db")
-    assert [[node.name for node in tree.nodes] for tree in trees] == [["summarize", "chat gpt-4o-mini"]] * count
+    assert [[node.name for node in tree.nodes] for tree in trees] == [CALLED] * 2
+    assert {tree.nodes[0].properties["city"] for tree in trees} == {"Porto", "Faro"}
+    assert {tree.user_id for tree in trees} == {"arq"}

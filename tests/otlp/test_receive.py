@@ -86,6 +86,18 @@ def test_T24_a_trace_comes_in(kind: str, database: Database, receiver: Receiver)
     assert request.cost_usd is not None and request.tools[0]["name"] == "baggage"
 
 
+def test_T24_half_a_surrogate_takes_no_batch_with_it(database: Database, receiver: Receiver) -> None:
+    """JavaScript cuts a text in the middle of an emoji and writes what is left as an escape; others write NaN."""
+    body = in_json(telling.tell("openinference")).replace(b'"search"', b'"sear\\ud83d"')
+    cut = body.replace(b'"doubleValue": 0.91', b'"doubleValue": NaN')
+
+    answer = receiver.traces(cut, JSON, "")
+
+    tree = get_trace(database, telling.TRACE, project="default")
+    assert (answer.status, partial(answer)) == (200, (0, ""))
+    assert tree is not None and [node.name for node in tree.nodes][:2] == ["answer", "sear?"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_T24_tracebacks_come_along(kind: str, database: Database, receiver: Receiver) -> None:
     """Of what failed, call or not, bounded, without secrets; the page shows it, but not to who may not see content."""

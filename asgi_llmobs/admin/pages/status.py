@@ -25,7 +25,11 @@ NOT_CAPTURED = (
     ("WebSocket SDKs", "realtime and live APIs do not speak HTTP after the handshake"),
     ("boto3", "it brings its own HTTP client; Bedrock over httpx is seen"),
     ("gRPC", "clients of Vertex AI with transport grpc; use transport rest"),
-    ("requests, aiohttp, urllib3", "other HTTP clients are not watched"),
+    (
+        "requests, aiohttp, urllib3",
+        "other HTTP clients are not watched. google-genai takes aiohttp for async calls where it is installed; with "
+        "http_options={'httpx_async_client': httpx2.AsyncClient()} they are seen",
+    ),
 )
 EVENTS = 20
 
