@@ -88,10 +88,12 @@ def test_T24_a_trace_comes_in(kind: str, database: Database, receiver: Receiver)
 
 def test_T24_half_a_surrogate_takes_no_batch_with_it(database: Database, receiver: Receiver) -> None:
     """JavaScript cuts a text in the middle of an emoji and writes what is left as an escape; others write NaN."""
-    body = in_json(telling.tell("openinference")).replace(b'"search"', b'"sear\\ud83d"')
-    cut = body.replace(b'"doubleValue": 0.91', b'"doubleValue": NaN')
+    first, *others = telling.tell("openinference")
+    told = [replace(first, attributes={**first.attributes, "ratio": float("nan")}), *others]
+    body = in_json(told).replace(b'"search"', b'"sear\\ud83d"')
+    assert b"NaN" in body and b"ud83d" in body
 
-    answer = receiver.traces(cut, JSON, "")
+    answer = receiver.traces(body, JSON, "")
 
     tree = get_trace(database, telling.TRACE, project="default")
     assert (answer.status, partial(answer)) == (200, (0, ""))
