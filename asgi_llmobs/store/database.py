@@ -251,8 +251,8 @@ class Database:
     def rewrite(self) -> bool:
         """Write a SQLite file anew, with what is in it and nothing else; others may read, writers wait.
 
-        It takes about ten seconds a gigabyte, and as much room on the disk again as the file has, twice: in the folder
-        for temporary files and in the log.
+        It takes some seven CPU seconds a gigabyte, and twice as much room on the disk again as the file has: in the
+        folder for temporary files and in the log.
 
         Returns:
             Whether it was: a file with tables of somebody else is left as it is, for their rows may be given other

@@ -11,18 +11,25 @@ from tests.crash.hosting import app, ask
 PATHS = ("/stream", "/plain", "/failing")
 
 
-def main(url: str, folder: str, rounds: int, seconds: float) -> None:
-    """Ask *rounds* times for each path; wait until all of it is stored, *seconds* at most."""
+def main(url: str, folder: str, rounds: int, seconds: float, wait: bool = False) -> None:
+    """Ask *rounds* times for each path, after a line of input each time if *wait*; wait until all of it is stored,
+    *seconds* at most."""
     obs = LLMObs(url, data_dir=folder, spool_bytes=1 << 24)
     watched, bare = app(obs), app(None)
     same, slowest = True, 0.0
     for _ in range(rounds):
+        if wait:
+            print("ready", flush=True)
+            sys.stdin.readline()
         for path in PATHS:
             started = time.perf_counter()
             got = asyncio.run(ask(watched, path))
             slowest = max(slowest, time.perf_counter() - started)
             same = same and got == asyncio.run(ask(bare, path))
-        obs.flush(0.2)
+        settled = obs.flush(0.2)
+        until = time.monotonic() + (15 if wait else 0)
+        while not settled and obs.stats().last_error is None and time.monotonic() < until:
+            settled = obs.flush(0.2)
     stored = obs.flush(seconds)
     stats = obs.stats()
     obs.close()
@@ -35,4 +42,4 @@ def main(url: str, folder: str, rounds: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), len(sys.argv) > 5)

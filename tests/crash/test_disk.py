@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,48 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
     assert not found["flushed"] and not found["durable"] and found["spooled"] == found["captured"] > 0
     assert "read-only" in found["last_error"]
+
+
+def give(folder: Path, owner: int, *, writable: bool) -> None:
+    """All of *folder* to *owner*; others may read it at most, and it itself write only if *writable*."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner, -1)
+        path.chmod((0o755 if writable else 0o555) if path.is_dir() else (0o644 if writable else 0o444))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("taken", ["before the start", "later"])
+def test_f7_permissions_that_are_taken_away(tmp_path: Path, taken: str) -> None:
+    """Whenever that is: the app answers as before, and once they are given back all is stored, without a restart."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root, to take them from another user")
+    folder = tmp_path / "data"
+    check(run(folder))
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    give(folder, 65534, writable=True)
+    script = [sys.executable, "-m", "tests.crash.fault_script", f"sqlite:///{folder / 'llmobs.db'}", str(folder)]
+    rounds = [True, False, False, True] if taken == "later" else [False, False, True]
+    with subprocess.Popen(
+        ["setpriv", "--reuid", "65534", "--clear-groups", *script, str(len(rounds)), "20", "wait"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": "/nowhere"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        for writable in rounds:
+            assert process.stdout.readline() == "ready\n"
+            give(folder, 65534 if writable else 0, writable=writable)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        out, errors = process.communicate(timeout=120)
+
+    found = {**json.loads(out.splitlines()[-1]), "log": errors}
+    check(found)
+    assert "read-only" in errors or taken == "later", errors  # what is open already goes on
+    with closing(sqlite3.connect(folder / "llmobs.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 @pytest.mark.slow
