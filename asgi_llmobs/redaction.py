@@ -1,6 +1,8 @@
 """What is never stored: credentials in headers and addresses, and what the app asks to be taken out of bodies."""
 
+import math
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import compress, product
@@ -15,6 +17,8 @@ __all__ = ["MARK", "Redactor", "safe_text", "safe_url", "secrets_of", "seen_head
 
 MARK = "[redacted]"
 WITHHELD = b'"[withheld: redaction failed]"'
+LATE = b'"[withheld: redaction takes too long]"'
+RULE_SECONDS = 1.0  # that a callable of the app may take for all texts of a record, on average
 
 # kept by name, everything else by default not: a list of secrets is never complete
 KEPT_REQUEST_HEADERS = frozenset(
@@ -345,6 +349,7 @@ class Redactor:
     def __init__(self, rule: Callable[[bytes], bytes] | Sequence[str] | None = None) -> None:
         self._callable: Callable[[bytes], bytes] | None = None
         self._patterns: list[re.Pattern[bytes]] = []
+        self._left = math.inf  # seconds that the callable may still take
         if rule is None:
             return
         if callable(rule):
@@ -367,13 +372,24 @@ class Redactor:
             harmless: It was looked through before, and holds nothing that looks like a credential.
         """
         content = self.patterns(content, secrets, harmless=harmless)
-        if self._callable is None:
-            return content
+        return content if self._callable is None else self._asked(self._callable, content)
+
+    def next_record(self) -> None:
+        """The texts that follow are of another record: time is given for them. Without it there is no limit."""
+        self._left = min(RULE_SECONDS, self._left + RULE_SECONDS)
+
+    def _asked(self, rule: Callable[[bytes], bytes], content: bytes) -> bytes:
+        if self._left <= 0:  # nothing can be stored while it works, and what waits does not wait for ever
+            report("redact", TimeoutError(), f"redact takes more than {RULE_SECONDS:g} s a call: content is withheld")
+            return LATE
+        started = time.monotonic()
         try:
-            redacted: Any = self._callable(content)
+            redacted: Any = rule(content)
         except Exception as error:  # noqa: BLE001 - the app's own code; what it did not clear is not stored
             report("redact", error)
             return WITHHELD
+        finally:
+            self._left -= time.monotonic() - started
         return redacted if isinstance(redacted, bytes) else WITHHELD
 
     def patterns(self, content: bytes, secrets: Sequence[bytes] = (), *, harmless: bool = False) -> bytes:

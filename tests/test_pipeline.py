@@ -293,6 +293,14 @@ class TestRedaction:
         assert "private" not in repr(made) and "question" not in repr(made)
         assert (made.usage.input_tokens, made.outcome) == (3, Outcome.OK)
 
+    def test_f26_a_rule_that_takes_too_long_withholds_the_content(self, monkeypatch):
+        """Of what it had no time for no text is kept; the numbers are."""
+        monkeypatch.setattr("asgi_llmobs.redaction.RULE_SECONDS", 0.0)
+        made = record(answer("private"), config={"redact": lambda content: content})
+
+        assert "private" not in repr(made) and "question" not in repr(made) and "too long" in repr(made)
+        assert (made.usage.input_tokens, made.outcome) == (3, Outcome.OK)
+
     def test_error_messages_too(self):
         """What the provider complains about may quote what it was sent."""
         body = json.dumps({"error": {"message": f"Incorrect API key: {self.SECRET}", "type": "auth"}}).encode()

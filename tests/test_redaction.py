@@ -154,6 +154,25 @@ def test_a_rule_that_fails_withholds(answer):
     assert "secret" not in Redactor(rule).text("secret")
 
 
+def test_f26_a_rule_that_takes_too_long(monkeypatch):
+    """It has so much time for a record; what it takes more is missing for the next ones, whose texts are withheld."""
+    clock = [0.0]
+    monkeypatch.setattr("asgi_llmobs.redaction.time.monotonic", lambda: clock[0])
+
+    def rule(content):
+        clock[0] += float(content)
+        return b"clean"
+
+    redactor = Redactor(rule)
+    got = []
+    for texts in ([b"0.4", b"0.4"], [b"0.9", b"2.5", b"0"], [b"0"], [b"0"], [b"0.1"]):
+        redactor.next_record()
+        got.append([redactor.body(text) == b"clean" for text in texts])
+
+    assert got == [[True, True], [True, True, False], [False], [False], [True]]
+    assert Redactor(rule).body(b"100") == b"clean"  # where nobody tells of records
+
+
 @pytest.mark.parametrize("rule", ["a string", ["("], [b"bytes"]])
 def test_wrong_rules_are_told_at_construction(rule):
     """With the option's name."""

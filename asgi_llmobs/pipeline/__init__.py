@@ -71,6 +71,7 @@ class Pipeline:
 
     def process(self, entry: Entry) -> Span:
         """The record of one entry; a span that is complete already passes with its texts redacted."""
+        self._redactor.next_record()
         if not isinstance(entry, Exchange):
             return self._score(entry) if is_score(entry) else self._span(entry)
         with safely("pipeline"):
