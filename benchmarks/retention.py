@@ -1,8 +1,8 @@
 """A day that goes on PostgreSQL: dropped whole, or taken out in small steps, beside another process that writes.
 
-    python -m benchmarks.retention --store URL --steps-store URL [--spans 20000]
+    python -m benchmarks.retention --store URL [--steps-store URL] [--spans 20000]
 
-Both stores must be empty: each gets a day of spans that arrived nine days ago, and some that arrived today. While the
+The stores must be empty: each gets a day of spans that arrived nine days ago, and some that arrived today. While the
 day goes, another process writes a small batch every 20 ms; how long its batches took is what writers notice.
 """
 
@@ -34,12 +34,12 @@ BATCH = 200
 def fill(stores: list[Database], spans: int) -> int:
     """A day of *spans*, and a tenth as many of today; when the last of the old ones had ended."""
     pipeline, today = Pipeline(Config.make(), Pricer()), time.time_ns() // DAY_NS * DAY_NS
-    for start, count, query in (
-        (today - 9 * DAY_NS, spans, partitions.KEYS.replace("now()", LATER)),
-        (today, spans // 10, partitions.KEYS),
+    for seed, start, count, query in (
+        (1, today - 9 * DAY_NS, spans, partitions.KEYS.replace("now()", LATER)),
+        (2, today, spans // 10, partitions.KEYS),
     ):
         with mock.patch.object(generate, "START_NS", start), mock.patch.object(partitions, "KEYS", query):
-            made = [pipeline.process(entry) for entry in generate.entries(count, seed=start % 1_000)]
+            made = [pipeline.process(entry) for entry in generate.entries(count, seed=seed)]
             for database in stores:
                 for first in range(0, len(made), BATCH):
                     Sink(database).write(made[first : first + BATCH])
@@ -90,17 +90,20 @@ def in_steps(database: Database, before_ns: int) -> Iterator[Pruned]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", required=True)
-    parser.add_argument("--steps-store", required=True)
+    parser.add_argument("--steps-store", help="where it goes in small steps; left out unless given")
     parser.add_argument("--spans", type=int, default=20_000)
     options = parser.parse_args()
-    whole, small = Database(options.store), Database(options.steps_store)
-    before = fill([whole, small], options.spans)
+    stores = [Database(url) for url in (options.store, options.steps_store) if url]
+    whole, small = stores[0], stores[-1]
+    before = fill(stores, options.spans)
     now = time.time_ns()
     for label, database, work in (
         ("nothing", whole, lambda: time.sleep(5)),
         ("dropped", whole, lambda: print(prune(whole, Retention(age_ns=now - before)))),
         ("in small steps", small, lambda: print(sum(step.spans for step in in_steps(small, before)), "spans")),
     ):
+        if label == "in small steps" and small is whole:
+            continue
         took, waits = beside(database.url, work)
         waits.sort()
         print(

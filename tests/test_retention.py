@@ -299,7 +299,7 @@ def test_pinned_traces_stay(database: Database) -> None:
     assert prune(database, limits, now_ns=NOW).spans == 1
 
 
-def test_a_clock_that_leaps_ahead(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f29_a_clock_that_leaps_ahead(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set ten years ahead while the app runs, it makes nothing old; nor does it do so when it comes back."""
     stored = [request(start_ns=time.time_ns() - days * DAY) for days in (40, 3, 0)]
     future = request(start_ns=time.time_ns() + 3_650 * DAY)

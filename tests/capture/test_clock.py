@@ -53,7 +53,7 @@ def daylight(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("ahead_ns", [-HOUR_NS, HOUR_NS, -400 * 24 * HOUR_NS])
-def test_a_clock_that_is_set_while_a_call_runs(clock: Clock, ahead_ns: int) -> None:
+def test_f29_a_clock_that_is_set_while_a_call_runs(clock: Clock, ahead_ns: int) -> None:
     """What it took comes from a clock that nobody sets: never negative, never an hour; starts stay what they were."""
 
     def slow(request: httpx.Request) -> httpx.Response:
@@ -86,7 +86,7 @@ def test_a_clock_that_is_set_while_a_call_runs(clock: Clock, ahead_ns: int) -> N
         assert all(0 <= (each or 0) < 10 * 10**9 for each in (request.first_token_ns, request.headers_ns))
 
 
-def test_a_time_zone_that_changes(daylight: Any, database: Database) -> None:
+def test_f29_a_time_zone_that_changes(daylight: Any, database: Database) -> None:
     """Hours and days are those of UTC, wherever and whenever the process runs; no hour is missing, none comes twice."""
     with capture() as captured:
         for zone in ("Europe/Berlin", "America/New_York", "Pacific/Chatham"):

@@ -116,6 +116,7 @@ def small(database: Database) -> Sequence[Span]:
     return written
 
 
+@pytest.mark.slow
 def test_totals_are_as_after_small_steps(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped or deleted row by row, what stays is the same to the last total, and is what its rows add up to."""
     found = []
@@ -176,7 +177,7 @@ def test_what_is_kept_holds_its_day(database: Database, held: str) -> None:
 
 
 def sweep(sweeper: Sweeper) -> None:
-    for _ in range(20):
+    for _ in range(8):
         sweeper._due = 0.0
         sweeper.step()
 

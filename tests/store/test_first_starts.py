@@ -40,7 +40,7 @@ def started(server: PostgresServer, name: str, newer: int) -> tuple[list[str], C
     return urls, words
 
 
-def test_first_starts(server: PostgresServer) -> None:
+def test_f18_first_starts(server: PostgresServer) -> None:
     """One makes the schema, the others wait for it; no start fails and every call is stored."""
     urls, words = started(server, "first", 0)
 
@@ -52,7 +52,7 @@ def test_first_starts(server: PostgresServer) -> None:
         database.dispose()
 
 
-def test_two_versions_start_at_once(server: PostgresServer) -> None:
+def test_f18_two_versions_start_at_once(server: PostgresServer) -> None:
     """The newer one always succeeds; the older one does before it, and is told the reason after it."""
     _, words = started(server, "both", 4)
 

@@ -68,7 +68,7 @@ def insist(sink: Sink, batch: Sequence[Span], seconds: float) -> tuple[float, se
             time.sleep(0.2)
 
 
-def test_a_server_that_is_not_there_yet(server: PostgresServer, url: str) -> None:
+def test_f14_a_server_that_is_not_there_yet(server: PostgresServer, url: str) -> None:
     """Who starts before the server does is told so, and stores everything once it is there."""
     server.stop()
     database, batch = Database(url), [request() for _ in range(5)]
@@ -85,7 +85,7 @@ def test_a_server_that_is_not_there_yet(server: PostgresServer, url: str) -> Non
 
 
 @pytest.mark.parametrize("end", ["fast", "immediate", "kill"])
-def test_a_server_that_is_restarted_under_load(server: PostgresServer, database: Database, end: str) -> None:
+def test_f14_a_server_that_is_restarted_under_load(server: PostgresServer, database: Database, end: str) -> None:
     """Stopped in an orderly way, at once, or killed: what was acknowledged is there, and nothing is there twice."""
     sink, acknowledged, done = Sink(database), ["the first"], threading.Event()
     late: list[float] = []
@@ -117,7 +117,7 @@ def test_a_server_that_is_restarted_under_load(server: PostgresServer, database:
     assert set(acknowledged[1:]) <= set(ids)
 
 
-def test_a_backend_that_hangs_between_two_batches(database: Database) -> None:
+def test_f15_a_backend_that_hangs_between_two_batches(database: Database) -> None:
     """A connection whose other end was stopped is given up within seconds, and the batch goes by a new one."""
     with stopped(backend_of(database)):
         begin = time.monotonic()
@@ -127,7 +127,7 @@ def test_a_backend_that_hangs_between_two_batches(database: Database) -> None:
     assert len(stored(database)) == 2
 
 
-def test_a_backend_that_hangs_inside_a_transaction(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f15_a_backend_that_hangs_inside_a_transaction(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The statement is given up; while the server holds the lock of the hung one nothing is refused."""
     for name, seconds in (("WRITE_SECONDS", 3), ("TURN_SECONDS", 1), ("GRACE_SECONDS", 0)):
         monkeypatch.setattr(module, name, seconds)
@@ -148,7 +148,7 @@ def test_a_backend_that_hangs_inside_a_transaction(database: Database, monkeypat
     assert len(stored(database)) == 4
 
 
-def test_a_writer_that_was_stopped_inside_its_transaction(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f15_a_writer_that_was_stopped_inside_its_transaction(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server ends it, and the others get past."""
     monkeypatch.setattr(module, "IDLE_SECONDS", 1)
     database, other = Database(url), Database(url)
@@ -169,7 +169,7 @@ def backend_of(database: Database) -> int:
         return pid
 
 
-def test_a_commit_whose_answer_never_comes(server: PostgresServer, url: str) -> None:
+def test_f16_a_commit_whose_answer_never_comes(server: PostgresServer, url: str) -> None:
     """Whether the transaction took place is not known then; the same batch again neither loses nor doubles a row."""
     name = make_url(url).database or ""
     with Proxy(server.port) as proxy:
@@ -195,7 +195,7 @@ def test_a_commit_whose_answer_never_comes(server: PostgresServer, url: str) -> 
 
 
 @pytest.mark.slow
-def test_a_slow_server(server: PostgresServer, url: str) -> None:
+def test_f17_a_slow_server(server: PostgresServer, url: str) -> None:
     """200 ms to every answer make a batch slow, not fail."""
     Database(url).dispose()
     with Proxy(server.port) as proxy:
@@ -209,7 +209,7 @@ def test_a_slow_server(server: PostgresServer, url: str) -> None:
     assert not troubles and took < 10
 
 
-def test_a_role_without_rights(server: PostgresServer, url: str) -> None:
+def test_f7_a_role_without_rights(server: PostgresServer, url: str) -> None:
     """It is told at once what is missing, and goes on as soon as the right is granted."""
     name = make_url(url).database
     as_admin(url, f"CREATE ROLE {name} LOGIN")
@@ -226,7 +226,7 @@ def test_a_role_without_rights(server: PostgresServer, url: str) -> None:
     database.dispose()
 
 
-def test_one_connection_is_left(server: PostgresServer, url: str) -> None:
+def test_f17_one_connection_is_left(server: PostgresServer, url: str) -> None:
     """Writing and reading share it; who finds none is told that it may work the next time."""
     name = make_url(url).database or ""
     as_admin(
@@ -243,7 +243,7 @@ def test_one_connection_is_left(server: PostgresServer, url: str) -> None:
     database.dispose()
 
 
-def test_a_deadlock(url: str, database: Database) -> None:
+def test_f17_a_deadlock(url: str, database: Database) -> None:
     """Who is sent away by the server tries again; nothing is refused."""
     import psycopg
 
@@ -284,7 +284,7 @@ CREATE TRIGGER fail BEFORE INSERT ON llmobs.llmobs_traces FOR EACH STATEMENT EXE
         ("58030", Trouble.AWAY),  # input or output error
     ],
 )
-def test_what_an_error_means(url: str, database: Database, state: str, trouble: Trouble) -> None:
+def test_f17_what_an_error_means(url: str, database: Database, state: str, trouble: Trouble) -> None:
     """Each kind of trouble is told apart, none makes a record bad, and afterwards the batch is stored."""
     batch = [request() for _ in range(3)]
     as_admin(url, RAISE.format(state=state))
@@ -298,7 +298,7 @@ def test_what_an_error_means(url: str, database: Database, state: str, trouble: 
 
 
 @pytest.mark.slow
-def test_a_full_disk(server: PostgresServer) -> None:
+def test_f17_a_full_disk(server: PostgresServer) -> None:
     """What finds no room is kept for later, and stored as soon as there is some."""
     folder = server.folder / "small"
     folder.mkdir()
@@ -330,7 +330,7 @@ def test_a_full_disk(server: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize("lost", ["tables", "schema", "writing"])
-def test_rights_that_are_lost_later(server: PostgresServer, url: str, lost: str) -> None:
+def test_f7_rights_that_are_lost_later(server: PostgresServer, url: str, lost: str) -> None:
     """What is captured waits, nothing is refused, pages are read as far as it is allowed, and it goes on by itself."""
     name = make_url(url).database or ""
     as_admin(url, f"CREATE ROLE {name} LOGIN; GRANT CREATE ON DATABASE {name} TO {name}")
