@@ -13,7 +13,7 @@ from asgi_llmobs.safely import safely
 
 __all__ = ["observe"]
 
-F = TypeVar("F")
+F = TypeVar("F", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]")
 
 
 @overload

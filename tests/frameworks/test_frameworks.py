@@ -110,8 +110,8 @@ def test_in_a_script(played: Played, framework: str) -> None:
 
 
 @pytest.mark.parametrize("module", PAGE_TREES)
-def test_the_trees_are_as_the_docs_draw_them(played: Played, module: str) -> None:
-    """T25: chains, agents, tools, retrievers and calls are where the page says that they are."""
+def test_T25_the_trees_are_as_the_docs_draw_them(played: Played, module: str) -> None:
+    """Chains, agents, tools, retrievers and calls are where the page says that they are."""
     for name, picture in PAGE_TREES[module].items():
         assert drawn(one_trace(played(module)["documented"][name])[1:]) == picture
 
