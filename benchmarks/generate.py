@@ -19,7 +19,7 @@ from asgi_llmobs.spool import Entry
 __all__ = ["RARE", "START_NS", "Prose", "completion", "entries"]
 
 SECOND = 1_000_000_000
-START_NS = 1_792_000_000 * SECOND
+START_NS = 1_782_064_000 * SECOND
 SYLLABLES = (
     "an ber cal do el fi gra ho in jo ka lu mer no or pa qui ro sta te un ver wa xi yo zen tion ing ed ly "
     "con pre dis com pro ter ment al er es"

@@ -136,6 +136,8 @@ class Filter:
 
     def phrases(self) -> list[Term]:
         """The words of ``text``, each a condition; what is quoted there is one."""
+        if not self.text:
+            return []
         try:
             found = items_of(parsed(self.text))
         except FilterError:

@@ -1,6 +1,6 @@
 """What a list has in common: how often each value occurs among its newest rows."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,10 +79,13 @@ def facet(key: str, label: str, counts: "Counter[str]") -> Facet:
 
 def property_counts(texts: Sequence[str | None]) -> "dict[str, Counter[str]]":
     """How often each value of each property occurs, by the name as it was written first."""
+    folded: dict[str, str] = {}
     written: dict[str, str] = {}
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for text, times in Counter(text for text in texts if text).items():
         for label, value in orjson.loads(text).items():
-            known = written.setdefault(fold_name(label), label)
-            counts.setdefault(known, Counter())[value] += times
+            known = folded.get(label)
+            if known is None:
+                known = folded[label] = written.setdefault(fold_name(label), label)
+            counts[known][value] += times
     return counts

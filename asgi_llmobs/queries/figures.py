@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,9 +28,11 @@ from asgi_llmobs.queries.overview import (
     found_in,
     merged,
 )
+from asgi_llmobs.queries.paging import key_range
 from asgi_llmobs.queries.select import REQUESTS, in_time, meant, narrowed
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, added_up
+from asgi_llmobs.store.rollups import DETAILS as PLACES
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.sketches import summed
 from asgi_llmobs.store.sums import Counted
@@ -54,6 +57,7 @@ UNCOUNTED = (
     "request_model", "response_model",
 )  # fmt: skip
 NEEDED = tuple(label for label in Counted._fields if label not in UNCOUNTED)  # what rows are added up from
+DETAILS = tuple(Counted._fields[place] for place in PLACES)  # that only their sums are asked of
 Place = tuple[int, tuple[Any, ...], str]  # start, key and outcome
 
 
@@ -236,7 +240,8 @@ def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tupl
             # those that start with the first that is left out are left out too: what is said holds from then on
             since = edge + 1
             flt = replace(flt, since_ns=since)
-    return connection.execute(query.where(meant(connection, flt, narrow))), since
+    keys = key_range(connection, REQUESTS, base_of(connection, flt), narrow)
+    return connection.execute(query.where(meant(connection, flt, narrow)), keys), since
 
 
 def from_rows(connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int) -> Parts:
@@ -247,6 +252,9 @@ def from_rows(connection: Connection, flt: Filter, window: Window, by: Sequence[
     for part in rows.partitions(1_000):
         for column, values in zip(table.values(), zip(*part, strict=True), strict=True):
             column.extend(values)
+    for label in DETAILS:
+        if not any(table[label]):
+            table[label] = []  # nothing to add up
     step, begin = window.step_ns, window.since_ns
     starts, keys = [start // step * step for start in table["start_ns"]], [key_of(one, table) for one in by]
     steps = added(table, zip(starts, repeat(()), table["outcome"], strict=False))
@@ -285,7 +293,8 @@ def added(
 
 def found_row(place: Place, table: Mapping[str, Sequence[Any]], members: Sequence[int], timed: bool) -> Found:
     start, key, outcome = place
-    values = {label: [table[label][number] for number in members] for label in NEEDED}
+    take = itemgetter(*members, members[0])  # with one more it is a tuple in any case
+    values = {label: take(column)[:-1] if (column := table[label]) else () for label in NEEDED}
     counted: Any = Counted(*map(values.get, Counted._fields))  # type: ignore[arg-type]
     sums, latency, first = added_up(counted, sketched=timed)
     value = dict(zip(SUMMED, sums, strict=True))

@@ -22,27 +22,34 @@ from sqlalchemy import (
 )
 
 from asgi_llmobs.errors import FilterError
+from asgi_llmobs.store.database import first_key
+from asgi_llmobs.store.search import FIRST_KEY, LAST_KEY
 from asgi_llmobs.store.values import BIGGEST, name
 
 __all__ = [
     "COUNT_LIMIT",
+    "DAY_NS",
     "MAX_LIMIT",
     "REACH",
     "SLICE",
     "Cursor",
     "Listing",
+    "Members",
     "Narrowed",
     "Ordered",
     "Page",
     "among",
     "before",
     "is_true",
+    "key_range",
     "page_of",
     "ranked_page",
 ]
 
 COUNT_LIMIT = 10_001
 SLICE = 5_000  # rows that one page looks at where no index helps
+WORDED = 1_000  # rows of which it is counted which hold a frequent word, and such traces and sessions of one page
+DAY_NS = 86_400_000_000_000
 REACH = 10_000  # the newest rows among which a list is sorted by anything but time
 MAX_LIMIT = 500
 
@@ -103,6 +110,15 @@ class Cursor(NamedTuple):
         return cls(time_ns, key, newer)
 
 
+class Members(NamedTuple):
+    """Rows that belong to those of a list: their key, which of them belong to a row, as an index tells it, and the
+    column of the list that says since when."""
+
+    key: Any
+    belongs: ColumnElement[bool]
+    start: Any
+
+
 class Ordered(NamedTuple):
     """What a list pages over: a table, and its columns of project, time and key, which have an index together."""
 
@@ -111,7 +127,12 @@ class Ordered(NamedTuple):
     time: Any
     key: Any
     base: ColumnElement[bool]
-    row_key: bool = False  # the key alone leads to the row
+    members: Members | None = None  # None: the key of a row is that of its text
+
+    @property
+    def row_key(self) -> bool:
+        """Whether the key alone leads to the row."""
+        return self.members is None
 
     def owned(self, project: str, few: bool) -> ColumnElement[bool]:
         """That a row is of *project*; not by an index of it where *few* rows are known by their keys."""
@@ -145,10 +166,16 @@ class Page(NamedTuple):
 
 
 class Narrowed(NamedTuple):
-    """A filter as SQL: *where* holds for its rows; *few* is true where an index leads to few enough of them."""
+    """A filter as SQL: *where* holds for its rows; *few* is true where an index leads to few enough of them.
+
+    *worded*: that *where* asks the full-text index, which is told by :func:`key_range` where to look; *keys* are the
+    first and the last key of few rows.
+    """
 
     where: ColumnElement[bool]
     few: bool
+    worded: bool = False
+    keys: Sequence[int] = ()
 
 
 def before(ordered: Ordered, cursor: Cursor | None) -> ColumnElement[bool]:
@@ -191,15 +218,17 @@ def page_of(
     base = and_(ordered.owned(project, narrow.few), ordered.base, time)
     edge = None
     if narrow.few:
-        found, count = few_of(connection, ordered, query, and_(base, narrow.where), project, at, limit + 1)
+        found, count = few_of(connection, ordered, query, base, narrow, project, at, limit + 1)
         capped = count >= COUNT_LIMIT
     else:
         span = and_(base, before(ordered, at))
-        edge = slice_edge(connection, ordered, span, newer)
+        groups = narrow.worded and not ordered.row_key  # words are looked for in several rows for each
+        edge = slice_edge(connection, ordered, span, newer, WORDED if groups else SLICE)
         if edge is not None:
             span = and_(span, inside(ordered, edge, newer))
         direction = in_order(ordered.time, ordered.key, newer)
-        found = connection.execute(query.where(span, narrow.where).order_by(*direction).limit(limit + 1)).all()
+        asked = query.where(span, narrow.where).order_by(*direction).limit(limit + 1)
+        found = connection.execute(asked, key_range(connection, ordered, span, narrow)).all()
         count, capped = counted(connection, ordered, base, narrow)
     more = len(found) > limit
     rows: list[Any] = list(found[:limit])
@@ -226,20 +255,21 @@ def few_of(
     connection: Connection,
     ordered: Ordered,
     query: Select[Any],
-    where: ColumnElement[bool],
+    base: ColumnElement[bool],
+    narrow: Narrowed,
     project: str,
     at: Cursor | None,
     limit: int,
 ) -> tuple[Sequence[Row[Any]], int]:
-    """The first rows of *query* beyond the cursor, and how many *where* holds for in all, which are few.
+    """The first rows of *query* beyond the cursor, and how many there are in all, which are few.
 
     Their keys are sorted, and only the rows that are shown are read in full.
     """
     beyond = before(ordered, at).label("beyond")
     # sorted, since their order by an index would mean reading all that is not meant
     direction = in_order(ordered.time + 0, ordered.key, at is not None and at.newer)
-    asked: Select[Any] = select(ordered.key, beyond).where(where).order_by(*direction)
-    places = connection.execute(asked).all()
+    asked: Select[Any] = select(ordered.key, beyond).where(base, narrow.where).order_by(*direction)
+    places = connection.execute(asked, key_range(connection, ordered, base, narrow)).all()
     keys = [place[0] for place in places if place.beyond][:limit]
     own = query.where(ordered.owned(project, True), among(connection, ordered.key, keys))
     rows = {row[1]: row for row in connection.execute(own)} if keys else {}
@@ -273,11 +303,10 @@ def ranked_page(
     base = and_(ordered.owned(project, narrow.few), ordered.base, time)
     edge = None if narrow.few else slice_edge(connection, ordered, base, False, REACH)
     reach = base if edge is None else and_(base, inside(ordered, edge, False))
-    by_rank = Ordered(ordered.table, ordered.project, rank, ordered.key, ordered.base)
+    by_rank = ordered._replace(time=rank)
     direction = in_order(rank, ordered.key, newer)
-    found = connection.execute(
-        query.where(reach, narrow.where, before(by_rank, at)).order_by(*direction).limit(limit + 1)
-    ).all()
+    asked = query.where(reach, narrow.where, before(by_rank, at)).order_by(*direction).limit(limit + 1)
+    found = connection.execute(asked, key_range(connection, ordered, reach, narrow)).all()
     more, rows = len(found) > limit, list(found[:limit])
     if newer:
         rows.reverse()
@@ -304,22 +333,44 @@ def inside(ordered: Ordered, edge: Any, newer: bool) -> ColumnElement[bool]:
     return and_(time >= edge[0], or_(time > edge[0], key >= edge[1]))
 
 
+def key_range(connection: Connection, ordered: Ordered, span: ColumnElement[bool], narrow: Narrowed) -> dict[str, int]:
+    """Between which keys the rows lie that *narrow* looks at for those of *span*, as parameters for what asks it."""
+    if narrow.keys:
+        return {FIRST_KEY: narrow.keys[0], LAST_KEY: narrow.keys[-1]}
+    key, where, members = ordered.key, span, ordered.members
+    if members is not None and connection.dialect.name != "sqlite":
+        start = connection.execute(select(func.min(members.start)).where(span)).scalar()
+        # a day more, since clocks of one trace differ
+        return {FIRST_KEY: first_key(connection, start - DAY_NS) if start is not None else 0}
+    if not narrow.worded:
+        return {}
+    if members is not None:
+        key, where = members.key, and_(span, members.belongs)
+    # the sum, since PostgreSQL would go through the keys of all days for the lowest
+    first, last = connection.execute(select(func.min(key + 0), func.max(key + 0)).where(where)).one()
+    return {FIRST_KEY: first or 0, LAST_KEY: last or 0}
+
+
 def counted(connection: Connection, ordered: Ordered, base: ColumnElement[bool], narrow: Narrowed) -> tuple[int, bool]:
     """How many rows the whole list has, counted up to the limit and over a bounded number of rows."""
     where = and_(base, narrow.where)
+    # rows that are looked at one by one: fewer where each takes longer
+    most = WORDED if narrow.worded else COUNT_LIMIT if ordered.row_key else SLICE
     edge = None
     if not narrow.few and not is_true(narrow.where):
         reach = select(ordered.time, ordered.key).where(base)
         edge = connection.execute(
-            reach.order_by(ordered.time.desc(), ordered.key.desc()).limit(1).offset(COUNT_LIMIT - 1)
+            reach.order_by(ordered.time.desc(), ordered.key.desc()).limit(1).offset(most - 1)
         ).first()
         if edge is not None:
-            where = and_(where, inside(ordered, edge, False))
+            base = and_(base, inside(ordered, edge, False))
+            where = and_(base, narrow.where)
     rows = select(ordered.key).where(where).limit(COUNT_LIMIT)
     if not narrow.few:  # in order the index alone is read
         rows = rows.order_by(ordered.time.desc(), ordered.key.desc())
     limited = rows.subquery()
-    count = connection.execute(select(func.count()).select_from(limited)).scalar() or 0
+    bounds = key_range(connection, ordered, base, narrow)
+    count = connection.execute(select(func.count()).select_from(limited), bounds).scalar() or 0
     return count, count >= COUNT_LIMIT or edge is not None
 
 

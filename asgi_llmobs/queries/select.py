@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Row,
     Select,
     and_,
-    exists,
+    bindparam,
     false,
     func,
     or_,
@@ -26,22 +27,25 @@ from sqlalchemy.sql import literal
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.filters.expression import terms_of
 from asgi_llmobs.queries.paging import (
     Listing,
+    Members,
     Narrowed,
     Ordered,
     Page,
     among,
     inside,
     is_true,
+    key_range,
     page_of,
     ranked_page,
     slice_edge,
 )
-from asgi_llmobs.queries.terms import TOKENS, any_of, as_sql, has_property, status_of
+from asgi_llmobs.queries.terms import TOKENS, any_of, as_sql, has_property, holds, status_of
 from asgi_llmobs.store.database import first_key
 from asgi_llmobs.store.rows import fold_name
-from asgi_llmobs.store.search import found_keys
+from asgi_llmobs.store.search import FIRST_KEY, found_keys
 from asgi_llmobs.store.tables import PARTITIONED, PropertyRow, SessionRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
@@ -178,14 +182,29 @@ def narrowed(connection: Connection, flt: Filter, *, newest: int | None = None) 
         newest: Where an index leads to few rows, only so many of them that arrived last need be meant.
     """
     found = found_keys(connection.dialect.name, flt.searched) if flt.text else None
-    matches = None if found is None else connection.execute(found.limit(FEW + 1)).scalars().all()
+    known = found is None or more_expected(connection, found, 10 * FEW)
+    matches = None if known or found is None else connection.execute(found.limit(FEW + 1)).scalars().all()
     rare = matches is not None and len(matches) <= FEW
     few = sorted(matches) if rare and matches is not None else leading(connection, flt)
     if few is not None and newest is not None:
         few = few[-newest:]
+    where = conditions(connection, flt, text=not rare)
+    worded = bool(flt.text and not rare) or any(term.key == "text" for term in terms_of(flt.where))
+    if few is None:
+        return Narrowed(where, False, worded)
     # ids first: the index is asked once, and nothing else is left to the planner
-    first = true() if few is None else among(connection, spans.c.key, few)
-    return Narrowed(and_(first, conditions(connection, flt, text=not rare)), few is not None)
+    return Narrowed(
+        and_(among(connection, spans.c.key, few), where), True, worded, (few[0], few[-1]) if few else (0, 0)
+    )
+
+
+def more_expected(connection: Connection, query: Select[Any], rows: int) -> bool:
+    """Whether PostgreSQL, which keeps statistics of words, expects *query* to find more than *rows* by far."""
+    if connection.dialect.name == "sqlite":
+        return False  # finding the first of them is quick there
+    asked = query.compile(dialect=connection.dialect)
+    plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {asked}", asked.params).scalar_one()
+    return bool(plan[0]["Plan"]["Plan Rows"] > rows)
 
 
 def meant(connection: Connection, flt: Filter, narrow: Narrowed) -> ColumnElement[bool]:
@@ -202,12 +221,12 @@ def conditions(connection: Connection, flt: Filter, *, text: bool = True) -> Col
         where.append(as_sql(connection, flt.project, flt.where))
     if flt.text and text:
         found = found_keys(connection.dialect.name, flt.searched)
-        where.append(false() if found is None else spans.c.key.in_(found))
+        where.append(false() if found is None else holds(connection, found))
     return and_(true(), *where)
 
 
 REQUESTS = Ordered(
-    spans, spans.c.project, spans.c.start_ns, spans.c.key, spans.c.is_request == literal(1, literal_execute=True), True
+    spans, spans.c.project, spans.c.start_ns, spans.c.key, spans.c.is_request == literal(1, literal_execute=True)
 )
 
 
@@ -284,13 +303,30 @@ def newest_of(
     if narrow.few:
         time = time + 0  # no index by time is walked for them
     elif (edge := slice_edge(connection, REQUESTS, base, False)) is not None:
-        query = query.where(inside(REQUESTS, edge, False))
-    return connection.execute(query.order_by(time.desc(), spans.c.key.desc()).limit(limit)).all()
+        base = and_(base, inside(REQUESTS, edge, False))
+        query = query.where(base)
+    query = query.order_by(time.desc(), spans.c.key.desc()).limit(limit)
+    return connection.execute(query, key_range(connection, REQUESTS, base, narrow)).all()
 
 
 LEADING = ("outcome", "user_id", "session_id", "trace_id", "request_model", "response_model")  # indexes begin with them
-TRACES = Ordered(traces, traces.c.project, traces.c.start_ns, traces.c.trace_id, true())
-SESSIONS = Ordered(sessions, sessions.c.project, sessions.c.end_ns, sessions.c.session_id, true())
+# what stands behind each is what its index of the spans covers
+TRACES = Ordered(
+    traces, traces.c.project, traces.c.start_ns, traces.c.trace_id, true(),
+    Members(
+        spans.c.key,
+        and_(spans.c.project == traces.c.project, spans.c.trace_id == traces.c.trace_id),
+        traces.c.start_ns,
+    ),
+)  # fmt: skip
+SESSIONS = Ordered(
+    sessions, sessions.c.project, sessions.c.end_ns, sessions.c.session_id, true(),
+    Members(
+        spans.c.key,
+        and_(spans.c.project == sessions.c.project, spans.c.session_id == sessions.c.session_id, REQUESTS.base),
+        sessions.c.start_ns,
+    ),
+)  # fmt: skip
 
 
 GROUP_RANKS: Mapping[str, Mapping[str, Any]] = {
@@ -371,16 +407,22 @@ def groups_narrowed(connection: Connection, flt: Filter, ordered: Ordered, membe
     narrow = narrowed(connection, flt)
     if is_true(narrow.where):
         return narrow
-    wanted = and_(meant(connection, flt, narrow), member.is_not(None))
+    frequent = narrow.worded and bool(flt.text) and connection.dialect.name == "sqlite"
+    wanted = and_(meant(connection, flt, narrow._replace(few=narrow.few or frequent)), member.is_not(None))
     if narrow.few:
-        groups = connection.execute(select(member).where(wanted).distinct()).scalars().all()
+        own = select(member).where(wanted).distinct()
+        groups = connection.execute(own, key_range(connection, REQUESTS, wanted, narrow)).scalars().all()
         return Narrowed(among(connection, ordered.key, groups), True)
-    if flt.text:
+    if frequent:
         # asked once for all: below an EXISTS the full-text index would be asked for every row
-        return Narrowed(ordered.key.in_(select(member).where(wanted)), False)
+        return Narrowed(ordered.key.in_(select(member).where(wanted)), False, True)
     # one look for each trace or session: any other index would be gone through from its beginning each time
     others = [spans.c[label] for label in LEADING if label != member.name]
-    return Narrowed(exists().where(aside(wanted, others), member == ordered.key).correlate(ordered.table), False)
+    own = select(literal(1)).where(aside(wanted, others), member == ordered.key).correlate(ordered.table)
+    if connection.dialect.name != "sqlite":
+        # with an offset it is asked of each row; else the planner looks for all that is meant, wherever it is stored
+        own = own.where(spans.c.key >= bindparam(FIRST_KEY, 0, type_=BigInteger)).offset(0)
+    return Narrowed(own.exists(), False, narrow.worded)
 
 
 def aside(condition: ColumnElement[bool], columns: Sequence[Any]) -> ColumnElement[bool]:

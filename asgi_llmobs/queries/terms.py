@@ -34,7 +34,7 @@ from asgi_llmobs.store.search import found_keys
 from asgi_llmobs.store.tables import PropertyRow, SpanRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
-__all__ = ["TOKENS", "any_of", "as_sql", "has_property", "like", "status_of"]
+__all__ = ["TOKENS", "any_of", "as_sql", "has_property", "holds", "like", "status_of"]
 
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
@@ -153,9 +153,10 @@ def holds(connection: Connection, found: Select[Any]) -> ColumnElement[bool]:
     """That a span's texts are among *found*."""
     if connection.dialect.name == "sqlite":
         return inside(found)
-    # row by row: below NOT and OR the keys of a frequent word would be gone through again for each row
+    # row by row, and by the offset it stays so: the keys of a frequent word would be gone through for the first few,
+    # and below NOT and OR again for each row
     own = found.selected_columns[0] == columns.key
-    return exists(found.where(own).correlate(spans))
+    return exists(found.where(own).correlate(spans).offset(0))
 
 
 def inside(keys: Select[Any]) -> ColumnElement[bool]:

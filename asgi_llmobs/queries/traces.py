@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Row, literal, select, union_all
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.outline import Outline, read_outline
-from asgi_llmobs.queries.paging import Listing
+from asgi_llmobs.queries.paging import DAY_NS, Listing
 from asgi_llmobs.queries.select import traces_page
 from asgi_llmobs.queries.timing import self_time
-from asgi_llmobs.store.database import Database, in_chunks
+from asgi_llmobs.store.database import Database, first_key, in_chunks
 from asgi_llmobs.store.tables import SpanRow
 from asgi_llmobs.store.tables import TraceRow as StoredTrace
 from asgi_llmobs.store.trees import Node
@@ -190,11 +190,14 @@ def list_traces(
 
 def with_errors(connection: Connection, project: str, rows: Sequence[TraceRow]) -> list[TraceRow]:
     """The lines, and on each that has failures what the first of them is called."""
+    # a day more, since clocks of one trace differ
+    lowest = first_key(connection, min((row.start_ns for row in rows), default=0) - DAY_NS)
     first = [
         select(spans.c.trace_id, spans.c.error_type, spans.c.error_message)
         .where(
             spans.c.project == name(project), spans.c.trace_id == row.trace_id,
             spans.c.outcome == literal("error", literal_execute=True),
+            spans.c.key >= literal(lowest, literal_execute=True),
         )
         .limit(1).subquery()
         for row in rows

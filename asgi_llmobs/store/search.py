@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
+    bindparam,
     func,
     literal_column,
     select,
@@ -24,11 +25,13 @@ from asgi_llmobs.pace import give_way
 from asgi_llmobs.store.contents import unpacked_content
 from asgi_llmobs.store.database import AT_ONCE, in_chunks
 from asgi_llmobs.store.tables import ContentRow, TextRow
+from asgi_llmobs.store.values import BIGGEST
 
-__all__ = ["forget", "found_keys", "index", "match_words"]
+__all__ = ["FIRST_KEY", "LAST_KEY", "forget", "found_keys", "index", "match_words"]
 
 MAX_WORDS = 32
 MERGE_PAGES = 200
+FIRST_KEY, LAST_KEY = "llmobs_first_key", "llmobs_last_key"  # parameters of whatever asks found_keys()
 WORDS = re.compile(r'"([^"]*)"?|(\S+)')
 
 _texts = TextRow.__table__  # type: ignore[attr-defined]
@@ -90,7 +93,11 @@ def match_words(search: str) -> str:
 
 
 def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[Any] | None:
-    """The keys of the rows whose texts hold *search*, newest first up to *limit*; ``None`` where it has no word."""
+    """The keys of the rows whose texts hold *search*, newest first up to *limit*; ``None`` where it has no word.
+
+    Only those from :data:`FIRST_KEY` to :data:`LAST_KEY`, where what it is part of is executed with these parameters:
+    all the places of a frequent word are too many to go through.
+    """
     words = match_words(search)
     if not words:
         return None
@@ -101,6 +108,9 @@ def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[An
     else:
         key = _texts.c.key
         query = select(key).where(postgres_match(words))
+    query = query.where(
+        key >= bindparam(FIRST_KEY, 0, type_=BigInteger), key <= bindparam(LAST_KEY, BIGGEST, type_=BigInteger)
+    )
     return query if limit is None else query.order_by(key.desc()).limit(limit)
 
 
