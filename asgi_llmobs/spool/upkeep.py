@@ -281,14 +281,14 @@ class Upkeep:
     def _adopt(self) -> None:
         spool = self._spool
         for estate in estates(spool.journal.root, spool.journal.folder, self._strange):
-            self._estates.add(estate)
             try:
                 found = estate.open()
             except OSError as error:
                 self._strange.add(estate.folder)
                 report("spool adoption", error)
-                estate.close()
+                estate.forsake()
                 continue
+            self._estates.add(estate)  # not before it is known what waits: another thread deletes what seems empty
             for left in found:
                 item = Item(None, left.size + 2_000, left.places, left.call)
                 item.origin = left.origin

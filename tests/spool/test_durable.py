@@ -1,5 +1,6 @@
 """The spool in files: what is there after a crash, who takes it over, what goes first where room is short."""
 
+import errno
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from asgi_llmobs.records import Exchange, Outcome, Span
 from asgi_llmobs.spool import Counters, DurableSpool, Entry
+from asgi_llmobs.spool import adoption as adoption_module
 from asgi_llmobs.spool import durable as durable_module
 from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import upkeep as upkeep_module
@@ -465,6 +467,48 @@ def test_two_heirs_do_not_share(make: Make) -> None:
     second.tend()
 
     assert (len(drain(first)), len(drain(second))) == (20, 0)
+
+
+def test_closing_while_the_dead_are_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends while it takes over takes nothing with it: files are no empty ones before they were read."""
+    dead = make()
+    for number in range(20):
+        dead.put(finish(call(), b"%d" % number))
+    kill(dead)
+    heir, read = make(), adoption_module.scan
+
+    def slow(*given: Any) -> Any:
+        closer = threading.Thread(target=heir.close)
+        closer.start()
+        closer.join(5)
+        return read(*given)
+
+    monkeypatch.setattr(adoption_module, "scan", slow)
+    heir.tend()
+    monkeypatch.undo()
+    monkeypatch.setattr(upkeep_module, "ADOPT_SECONDS", 0.0)
+    taken = drain(heir)
+    kill(heir)
+
+    assert texts(taken + drain(make())) == [b"%d" % number for number in range(20)]
+
+
+def test_what_cannot_be_opened_now_is_left(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no descriptors, whoever has some takes it over."""
+    dead = make()
+    dead.put(finish(call(), b"later"))
+    kill(dead)
+    heir = make()
+
+    def none_left(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adoption_module.Estate, "_read", none_left)
+        heir.tend()
+    kill(heir)
+
+    assert texts(drain(make())) == [b"later"]
 
 
 def test_an_heir_that_dies_is_inherited(make: Make) -> None:
