@@ -157,8 +157,9 @@ def once(content: bytes) -> bytes:
 
 
 def looks_suspicious(content: bytes) -> bool:
+    short = len(content) <= LONG
     for character, trace in TRACES:
-        if character in content and found(content, character, trace):
+        if character in content and (trace.search(content) if short else found(content, character, trace)):
             return True
     if content.count(b'"', 0, LONG) * FEW_QUOTES > min(len(content), LONG):
         return not SECRET_MEMBERS.isdisjoint(content.lower().split(b'"'))

@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 import sys
-import time
 from collections import deque
 from collections.abc import MutableSequence
+from time import monotonic_ns
 from typing import Any
 
 from asgi_llmobs.capture.recorder import Recorder
@@ -20,8 +20,10 @@ MANY_CHUNKS = 8_192  # so many keep their own time; further ones are put togethe
 PIECE = 16 * 1024
 PART_NS = 250_000_000  # what streams for longer than this, or more than a piece, is noted on the way
 EVENT_STREAM = b"text/event-stream"
+LAST_EVENT = b'"message_stop"'  # Anthropic's
 LAST = 96  # bytes in which the last event of a stream is looked for: it may be padded with blanks
 FAMILIES = ("httpx", "httpx2")
+FINISHING, REMEMBERING = safely("finish"), safely("retries")
 
 
 class Call:
@@ -53,10 +55,10 @@ class Call:
         self.content = b""  # a request body that was in memory from the start
         self._limit = CAPTURE_BODIES * recorder.config.max_body
         self._part_clock, self._part_size = exchange.clock_ns + PART_NS, PIECE
-        self._tail: deque[Any] = deque()
-        self._tail_clocks: deque[int] = deque()
+        self._tail: deque[Any] | None = None  # these are made for what is very long only
+        self._tail_clocks: deque[int] | None = None
         self._tail_size = 0
-        self._request_tail: deque[Any] = deque()
+        self._request_tail: deque[Any] | None = None
         self._hash: Any = None
         self._streams = False
         self._ambient = id(sys.exc_info()[1])  # a call may be made while an older exception is being handled
@@ -78,9 +80,12 @@ class Call:
             exchange.request_truncated = True
             if not exchange.request_chunks:
                 exchange.request_chunks.append(data[: limit // 8])
-        put_together(self._request_tail, data[-(limit // 8) :])
-        while len(self._request_tail) > 1 and sum(map(len, self._request_tail)) > limit // 4:
-            self._request_tail.popleft()
+        tail = self._request_tail
+        if tail is None:
+            tail = self._request_tail = deque()
+        put_together(tail, data[-(limit // 8) :])
+        while len(tail) > 1 and sum(map(len, tail)) > limit // 4:
+            tail.popleft()
 
     def resend(self) -> None:
         """The request body is iterated anew: a redirect or an auth flow sends it again."""
@@ -89,7 +94,7 @@ class Call:
             exchange.request_chunks = []
             exchange.request_size = 0
             exchange.request_truncated = False
-            self._request_tail.clear()
+            self._request_tail = None
 
     def answered(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The response headers are here."""
@@ -97,8 +102,8 @@ class Call:
         if exchange is not None:
             exchange.status = status
             exchange.response_headers = headers
-            exchange.headers_clock_ns = time.monotonic_ns()
-            self._streams = any(value.startswith(EVENT_STREAM) for _, value in headers)
+            exchange.headers_clock_ns = monotonic_ns()
+            self._streams = EVENT_STREAM in b"\n".join([value for _, value in headers])
 
     def received(self, data: bytes) -> None:
         """A piece of the response body came in."""
@@ -107,21 +112,22 @@ class Call:
             return
         if type(data) is not bytes:
             data = bytes(data)  # a transport may use its buffer again
-        exchange.chunks += 1
-        exchange.response_size += len(data)
-        if exchange.response_size > self._limit:
+        exchange.chunks = chunks = exchange.chunks + 1
+        exchange.response_size = size = exchange.response_size + len(data)
+        if size > self._limit:
             self._keep_tail(exchange, data)
             return
-        if exchange.chunks <= MANY_CHUNKS:
+        clock = monotonic_ns()
+        if chunks <= MANY_CHUNKS:
             exchange.response_chunks.append(data)
-            exchange.chunk_clocks.append(time.monotonic_ns())
+            exchange.chunk_clocks.append(clock)
         else:
             put_together(exchange.response_chunks, data, exchange.chunk_clocks)
-        if exchange.chunk_clocks[-1] > self._part_clock or exchange.response_size > self._part_size:
-            self._part_clock = exchange.chunk_clocks[-1] + PART_NS
-            self._part_size = exchange.response_size + PIECE
+        if size > self._part_size or clock > self._part_clock:
+            self._part_clock = clock + PART_NS
+            self._part_size = size + PIECE
             self.recorder.progress(exchange)
-        if self._streams and is_last(data):
+        if self._streams and data.find(LAST_EVENT, -LAST) >= 0 and is_last(data):
             self.finish(
                 Outcome.ABANDONED
             )  # the dialect will tell that it is complete; litellm reads no further and closes nothing
@@ -136,11 +142,14 @@ class Call:
         if self._hash is None:
             self._cut(exchange)
         self._hash.update(data)
+        tail, clocks = self._tail, self._tail_clocks
+        if tail is None or clocks is None:
+            tail, clocks = self._tail, self._tail_clocks = deque(), deque()
         self._tail_size += len(data)
-        put_together(self._tail, data, self._tail_clocks)
-        while self._tail_size - len(self._tail[0]) > self._limit // 4:
-            self._tail_size -= len(self._tail.popleft())
-            self._tail_clocks.popleft()
+        put_together(tail, data, clocks)
+        while self._tail_size - len(tail[0]) > self._limit // 4:
+            self._tail_size -= len(tail.popleft())
+            clocks.popleft()
 
     def _cut(self, exchange: Exchange) -> None:
         """Half of what was kept makes room for the tail; the hash goes on over everything."""
@@ -160,22 +169,23 @@ class Call:
         if self.done or exchange is None:
             return
         self.done, self.exchange = True, None
-        exchange.end_clock_ns = time.monotonic_ns()
+        exchange.end_clock_ns = monotonic_ns()
         exchange.outcome = outcome
         exchange.eof = eof
-        exchange.request_chunks.extend(self._request_tail)
-        if self._hash is not None:
+        if self._request_tail is not None:
+            exchange.request_chunks.extend(self._request_tail)
+        if self._tail is not None and self._tail_clocks is not None:
             exchange.response_chunks.extend(self._tail)
             exchange.chunk_clocks.extend(self._tail_clocks)
-            self._tail, self._tail_clocks = deque(), deque()
+            self._tail = self._tail_clocks = None
         if error is not None:
             exchange.error_type = type(error).__name__
             exchange.error_message = message_of(error)
-        with safely("finish"):
+        with FINISHING:
             if self._hash is not None:
                 exchange.response_sha256 = self._hash.hexdigest()
             self._inherit(exchange)
-        with safely("retries"):
+        with REMEMBERING:
             self._remember(exchange)
         self.recorder.finish(exchange)
 
@@ -238,8 +248,6 @@ class Call:
 
 def is_last(data: bytes) -> bool:
     """Whether a piece of an event stream ends with Anthropic's last event, after which nothing comes."""
-    if b'"message_stop"' not in data[-LAST:]:
-        return False
     line = data[-LAST:].rstrip().rpartition(b"\n")[2]
     return line.startswith(b"data:") and line.endswith(b"}")
 
@@ -250,11 +258,11 @@ def put_together(chunks: MutableSequence[Any], data: bytes, clocks: MutableSeque
     if type(last) is bytearray and len(last) < PIECE:
         last += data
         if clocks is not None:
-            clocks[-1] = time.monotonic_ns()
+            clocks[-1] = monotonic_ns()
         return
     chunks.append(bytearray(data))
     if clocks is not None:
-        clocks.append(time.monotonic_ns())
+        clocks.append(monotonic_ns())
 
 
 def of_family(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """An LLM call on its way out: told apart from other calls, placed in its trace, and watched from here on."""
 
 import time
+from operator import itemgetter
 from typing import Any
 
 from asgi_llmobs.capture import annotations
@@ -22,7 +23,11 @@ MAX_CACHED = 4_096
 GATEWAY_HOST = b"helicone.ai"  # the one peer that Helicone-* headers are meant for
 LOGS = tuple(f"/v1/trace/custom/{path}" for path in ("log", "v1/log", "log/typed"))  # to whom our headers are addressed
 
+JOINING = safely("retries")
+lower_name, raw_pair = itemgetter(1), itemgetter(0, 2)  # of the entries of a family's Headers
+
 _matches: dict[tuple[Any, ...], Match | None] = {}
+_without_ours: set[tuple[bytes, ...]] = set()  # names of headers that say nothing to us
 
 
 def find_match(recorder: Recorder, request: Any) -> Match | None:
@@ -80,7 +85,7 @@ def begin(request: Any, own: Recorder | None = None) -> Call | None:
         return None
     call = Call(exchange, recorder)
     read_body(call, exchange, request)
-    with safely("retries"):
+    with JOINING:
         join_retry(call, exchange, request, past)
     # a new dict: the old one may be shared between requests
     request.extensions = {**request.extensions, MARKER: call}
@@ -91,9 +96,17 @@ def begin(request: Any, own: Recorder | None = None) -> Call | None:
 def take_annotations(request: Any) -> annotations.Annotations:
     # every call of the app comes by here: ``raw`` makes a new list, the attribute behind it has the names in lower case
     listed = getattr(request.headers, "_list", None)
-    names = [entry[1] for entry in listed] if listed is not None else [name.lower() for name, _ in request.headers.raw]
+    if listed is not None:
+        names = tuple(map(lower_name, listed))
+    else:
+        names = tuple([name.lower() for name, _ in request.headers.raw])
+    if names in _without_ours:
+        return annotations.NONE
     joined = b"\n".join(names)
     if b"llmobs-" not in joined and b"helicone-" not in joined:
+        if len(_without_ours) >= MAX_CACHED:
+            _without_ours.clear()
+        _without_ours.add(names)
         return annotations.NONE
     headers = request.headers.raw
     ours = [name for name, _ in headers if annotations.is_ours(name)]
@@ -106,6 +119,11 @@ def take_annotations(request: Any) -> annotations.Annotations:
             continue
         del request.headers[name.decode("latin-1")]
     return said
+
+
+def raw_headers(request: Any) -> list[tuple[bytes, bytes]]:
+    listed = getattr(request.headers, "_list", None)
+    return list(map(raw_pair, listed)) if listed is not None else request.headers.raw
 
 
 def make_exchange(request: Any, recorder: Recorder, found: Match, said: annotations.Annotations) -> Exchange:
@@ -143,7 +161,7 @@ def make_exchange(request: Any, recorder: Recorder, found: Match, said: annotati
         clock_ns=clock,
         first_start_ns=now,
         first_clock_ns=clock,
-        request_headers=request.headers.raw,
+        request_headers=raw_headers(request),
         annotations=said,
         properties=properties,
         project=said.project or trace.project,

@@ -22,6 +22,7 @@ _override: "Recorder | None" = None
 LINK = "linked_trace"  # property of what goes on after the trace that it was started in
 _bridge: Callable[[Place | None], tuple[str, str] | None] | None = None
 HOST = socket.gethostname()
+BEGINNING, PROGRESS, FINISHING, OTEL = safely("begin"), safely("progress"), safely("finish"), safely("otel")
 EVERY = 64  # calls of which one is timed
 
 
@@ -70,7 +71,7 @@ class Recorder:
 
     def begin(self, exchange: Exchange) -> None:
         """A call has started."""
-        with safely("begin"):
+        with BEGINNING:
             self.spool.begin(exchange)
             self._begun += 1
             if not self._begun % EVERY:
@@ -78,12 +79,12 @@ class Recorder:
 
     def progress(self, exchange: Exchange) -> None:
         """More of the answer of a call came in."""
-        with safely("progress"):
+        with PROGRESS:
             self.spool.progress(exchange)
 
     def finish(self, exchange: Exchange) -> None:
         """A call has ended, in whatever way. Synchronous and cheap: it may run in a cancelled generator."""
-        with safely("finish"):
+        with FINISHING:
             if exchange.trace is not None:
                 exchange.trace.told = True
             self.spool.put(exchange)
@@ -161,7 +162,7 @@ def otel_suppressed() -> bool:
     context = sys.modules.get("opentelemetry.context")
     if context is None:
         return False
-    with safely("otel"):
+    with OTEL:
         return bool(context.get_value("suppress_instrumentation") or context.get_value("suppress_http_instrumentation"))
     return False
 
@@ -171,7 +172,7 @@ def otel_parent() -> tuple[str, str] | None:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
-    with safely("otel"):
+    with OTEL:
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             return f"{context.trace_id:032x}", f"{context.span_id:016x}"
@@ -188,7 +189,7 @@ def bridged(here: Place | None) -> tuple[str, str] | None:
     """Trace id and span id of the OpenTelemetry span that is taken in and lies inside *here*; ``None`` without one."""
     if _bridge is None:
         return None
-    with safely("otel"):
+    with OTEL:
         return _bridge(here)
     return None
 

@@ -13,6 +13,7 @@ from asgi_llmobs.safely import guarded, report, safely
 __all__ = ["Family", "Watch", "attach", "families", "family_of", "unwatched"]
 
 NAMES = ("httpx", "httpx2")
+ATTACHING = safely("attach")
 
 
 class Watch(Protocol):
@@ -270,10 +271,10 @@ def unwatched(stream: Any) -> Any:
 
 def attach(response: Any, call: Watch, *, is_async: bool) -> None:
     """Watch a response from here on. One that was read already (mocks, caches) is finished at once."""
-    with safely("attach"):
+    with ATTACHING:
         watch(response, call, is_async=is_async)
         return
-    with safely("attach"):  # ours has failed: what is known by now is recorded
+    with ATTACHING:  # ours has failed: what is known by now is recorded
         call.finish("abandoned")
 
 

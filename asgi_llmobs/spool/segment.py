@@ -142,7 +142,9 @@ class Segment:
             raise OSError(errno.EIO, "the file was cut short by somebody")
         self.used = at + size  # before it is written: a finalizer may append another one in the meantime
         self.live += 1
-        view[at : at + HEAD + len(payload)] = head(kind, call, sequence, payload, self.salt) + payload
+        begin = at + HEAD
+        view[begin : begin + len(payload)] = payload
+        view[at:begin] = head(kind, call, sequence, payload, self.salt)
         return at
 
     def mark(self, at: int, state: bytes = DONE) -> None:

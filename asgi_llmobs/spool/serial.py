@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, compress
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -54,6 +54,7 @@ SEVERAL = 12  # chunks: of less it is not looked what they repeat
 PIECE = 64 * 1024
 WORD = frozenset(bytes((code,)) for code in range(128) if chr(code).isalnum() or chr(code) in "-_.~+/=") | {b""}
 
+name_of, value_of = itemgetter(0), itemgetter(1)  # of a header
 clean_url = lru_cache(maxsize=1_024)(safe_url)
 
 
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     """What is done with the headers of a list of names: calls of one client have the same list again and again."""
 
     kept: tuple[bool, ...]  # for each name and each value
+    values: tuple[bool, ...]  # for each value
     texts: int
     addresses: tuple[int, ...]  # places of those whose values are addresses
     secrets: tuple[int, ...]  # places of those whose values are credentials
@@ -96,6 +98,7 @@ def planned(plans: dict[tuple[bytes, ...], Plan], names: tuple[bytes, ...], keep
     lower = [name.lower() for name in names]
     plan = Plan(
         tuple(kept for kept in keep for _ in range(2)),
+        tuple(keep),
         2 * sum(keep),
         tuple(index for index, name in enumerate(lower) if keep[index] and name in ADDRESSES),
         tuple(index for index, name in enumerate(lower) if name in SECRET_HEADERS),
@@ -108,7 +111,7 @@ def planned(plans: dict[tuple[bytes, ...], Plan], names: tuple[bytes, ...], keep
 
 def plan_of(exchange: Exchange) -> Plan:
     """What is done with the headers that a call sends."""
-    names = tuple([name for name, _ in exchange.request_headers])
+    names = tuple(map(name_of, exchange.request_headers))
     return _sent_plans.get(names) or sent_plan(names)
 
 
@@ -139,7 +142,7 @@ def header_block(headers: Headers, plan: Plan, secrets: Secrets) -> bytes:
 
 def values_of(headers: Headers, plan: Plan) -> bytes:
     """What of a list of headers is kept and may hold a credential: their names hold none."""
-    return b"\n".join(compress([value for _, value in headers], plan.kept[::2]))
+    return b"\n".join(compress(map(value_of, headers), plan.values))
 
 
 def sent_headers(exchange: Exchange, secrets: Secrets, plan: Plan) -> bytes:
@@ -152,7 +155,7 @@ def got_headers(exchange: Exchange, secrets: Secrets, plan: Plan) -> bytes:
 
 def plan_of_answer(exchange: Exchange) -> Plan:
     """What is done with the headers that a call gets back."""
-    names = tuple([name for name, _ in exchange.response_headers])
+    names = tuple(map(name_of, exchange.response_headers))
     return _got_plans.get(names) or got_plan(names)
 
 
@@ -227,14 +230,16 @@ def tail(exchange: Exchange, index: int) -> bytes:
     return bytes(exchange.response_chunks[index - 1][-OVERLAP:]) if index else b""
 
 
-def harmless_answer(exchange: Exchange, index: int, stop: int, secrets: Sequence[bytes], body: bytes) -> bool:
-    """Whether *body*, the chunks from *index* to *stop*, holds nothing that must never be kept."""
+def harmless_answer(
+    exchange: Exchange, index: int, stop: int, secrets: Sequence[bytes], body: bytes, *others: bytes
+) -> bool:
+    """Whether *body*, the chunks from *index* to *stop*, and *others* hold nothing that must never be kept."""
     before = tail(exchange, index)
     if stop - index < SEVERAL or not body or any(b'"' in secret for secret in secrets):
-        return harmless(secrets, before + body)
+        return harmless(secrets, *others, before + body)
     # mostly each of them is an event: without what they repeat a tenth is left
     seen = without_repeats([before, *exchange.response_chunks[index:stop]])
-    return harmless(secrets, seen, repeats=len(seen) > len(body))
+    return harmless(secrets, *others) and harmless(secrets, seen, repeats=len(seen) > len(body))
 
 
 def request(exchange: Exchange, secrets: Secrets) -> bytes:
@@ -269,7 +274,7 @@ def part(exchange: Exchange, secrets: Sequence[bytes], index: int, stop: int) ->
     if not index:
         headers, values = got_headers(exchange, None, plan), values_of(exchange.response_headers, plan)
     clocks, lengths, body = answer(exchange, index, stop, None)
-    if not (harmless(secrets, values) and harmless_answer(exchange, index, stop, secrets, body)):
+    if not harmless_answer(exchange, index, stop, secrets, body, values):
         exchange.suspect = True
         headers = got_headers(exchange, secrets, plan) if headers else b""
         clocks, lengths, body = answer(exchange, index, stop, secrets)
@@ -323,10 +328,7 @@ def end(
     found = sections(None)
     sent_values = values_of(exchange.request_headers, plan) if plan is not None else b""
     got_values = values_of(exchange.response_headers, got)
-    if not (
-        harmless(secrets, sent_values, found[1], got_values)
-        and harmless_answer(exchange, index, stop, secrets, found[5])
-    ):
+    if not harmless_answer(exchange, index, stop, secrets, found[5], sent_values, found[1], got_values):
         exchange.suspect = True
         found = sections(secrets)
     elif bodies and exchange.suspect is None and stop == len(exchange.response_chunks):
