@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import anyio.to_thread
 import pytest
 from sqlalchemy import text
 
@@ -78,6 +79,24 @@ def test_f28_four_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert most == 4
     assert [answer for answer in answers if isinstance(answer, int)] == [*range(4), *range(20, 30)]
     assert sum(isinstance(answer, workers.Busy) for answer in answers) == 16
+
+
+def test_p15_the_apps_threads_are_its_own() -> None:
+    """However many pages are stuck, a thread of the app's is to be had at once."""
+    free = threading.Event()
+
+    async def stuck() -> tuple[int, str]:
+        tasks = [asyncio.create_task(workers.in_thread(free.wait, 20)) for _ in range(40)]
+        await asyncio.sleep(0.2)
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        taken = int(limiter.borrowed_tokens)
+        limiter.total_tokens = 1
+        answer = await asyncio.wait_for(anyio.to_thread.run_sync(lambda: "host"), 5)
+        free.set()
+        await asyncio.gather(*tasks)
+        return taken, answer
+
+    assert loop.run(stuck()) == (0, "host")
 
 
 def test_f28_who_is_not_served_is_told(slow: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
