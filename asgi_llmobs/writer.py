@@ -23,7 +23,7 @@ __all__ = ["Sink", "Writer"]
 
 BATCH = 500
 GATHER_SECONDS = 0.2  # a batch gathers for so long, unless it is full before: small ones cost twice as much a call
-GLANCE_SECONDS = 0.02  # how often it is looked whether it is
+GLANCE_SECONDS = 0.05  # how often it is looked whether it is: each time the app has to let go of the interpreter
 PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well
 RUNNING_AFTER_NS = 2_000_000_000
 PATIENCE = 3  # times that an unexpected error of a sink may pass by itself
@@ -132,7 +132,7 @@ class Writer:
         self.last_error: str | None = None
         self.cpu_ns = 0
         self.batches = self.batch_ns = 0  # how many, and how long the last one took
-        self.hurry = False
+        self._hurry = threading.Event()  # somebody waits for the end
 
     def start(self) -> None:
         """Start the thread, once; at interpreter shutdown nothing happens."""
@@ -184,7 +184,7 @@ class Writer:
             return True
         self.start()
         deadline = time.monotonic() + timeout
-        self.hurry = True
+        self._hurry.set()
         self._bell.ring()
         try:
             with self._idle:
@@ -194,7 +194,7 @@ class Writer:
                         return self._spool.empty()
                     self._idle.wait(min(left, 0.1))
         finally:
-            self.hurry = False
+            self._hurry.clear()
         return True
 
     def close(self, timeout: float = EXIT_SECONDS) -> None:
@@ -293,7 +293,7 @@ class Writer:
     def _rest(self, stop: threading.Event, seconds: float) -> None:
         """Wait before the next try; the spool fills up in the meantime."""
         begun = now = time.monotonic()
-        while not stop.is_set() and now - begun < (min(seconds, HURRIED_SECONDS) if self.hurry else seconds):
+        while not stop.is_set() and now - begun < (min(seconds, HURRIED_SECONDS) if self._hurry.is_set() else seconds):
             stop.wait(min(seconds, TEND_SECONDS))
             self._spool.tend()
             now = time.monotonic()
@@ -301,14 +301,15 @@ class Writer:
     def _gather(self, stop: threading.Event) -> None:
         """Let a batch grow, if one has begun."""
         enough = time.monotonic() + GATHER_SECONDS
-        while 0 < self._spool.counters().spooled < BATCH and not self.hurry and time.monotonic() < enough:
-            if stop.wait(GLANCE_SECONDS):
+        while not stop.is_set() and 0 < self._spool.counters().spooled < BATCH and time.monotonic() < enough:
+            if self._hurry.wait(GLANCE_SECONDS):
                 break
 
     def _turn(self, stop: threading.Event) -> None:
         """What waits, in batches, but for what comes meanwhile; then what has been running for long."""
         full = True
-        while not stop.is_set() and (full or self.hurry):  # the next one gathers: small ones cost ten times as much
+        # the next one gathers: small ones cost ten times as much
+        while not stop.is_set() and (full or self._hurry.is_set()):
             with self._still():
                 batch = self._spool.take(BATCH)
                 if not batch:
@@ -326,7 +327,7 @@ class Writer:
             self._idle.notify_all()
 
     def _do_chore(self, stop: threading.Event) -> None:
-        if self.hurry or stop.is_set():
+        if self._hurry.is_set() or stop.is_set():
             return
         for sink in self._sinks or ():
             tend = getattr(sink, "tend", None)

@@ -34,6 +34,7 @@ from asgi_llmobs.store import scores
 from asgi_llmobs.store.database import in_chunks, insert
 from asgi_llmobs.store.removal import COLUMNS, take_out
 from asgi_llmobs.store.rows import clean_properties, fold_name, property_rows
+from asgi_llmobs.store.sums import mark_of
 from asgi_llmobs.store.tables import AliasRow, MetaRow, PropertyRow, SpanRow
 from asgi_llmobs.store.totals import Totals
 from asgi_llmobs.store.values import json_bytes, name
@@ -86,7 +87,9 @@ class Merging:
         return out
 
     def _any_told(self) -> bool:
-        return self.connection.execute(select(_meta.c.value).where(_meta.c.name == FLAG)).scalar() is not None
+        # in every batch: making the statement anew would cost five times as much as asking
+        statement = f"SELECT 1 FROM {_meta.name} WHERE name = {mark_of(self.connection)}"  # noqa: S608
+        return self.connection.exec_driver_sql(statement, (FLAG,)).first() is not None
 
     def _project(self, project: str, records: Records) -> Records:
         homes = self._homes(project, records)

@@ -10,6 +10,7 @@ from asgi_llmobs.errors import ScoreError
 from asgi_llmobs.records import Request, Score, ScoreKind, Span
 from asgi_llmobs.scores import MAX_COMMENT, MAX_LABEL, taken_back
 from asgi_llmobs.store.database import Database, in_chunks, insert
+from asgi_llmobs.store.sums import mark_of
 from asgi_llmobs.store.tables import AliasRow, ScoreRow, SessionRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import bounded, integer, name
 
@@ -168,15 +169,17 @@ def settle(connection: Connection, group: Group) -> None:
 
 def attach(connection: Connection, records: Iterable[Span]) -> None:
     """Find the calls that were judged before they were stored: *records* were written just now."""
-    by_project: dict[str, set[str]] = defaultdict(set)
+    by_project: dict[str, list[Span]] = defaultdict(list)
     for record in records:
-        both = (record.id, record.request_id if isinstance(record, Request) else None)
-        by_project[name(record.project) or ""].update(name(id) or "" for id in both if id)
-    for project, ids in by_project.items():
+        by_project[name(record.project) or ""].append(record)
+    # in every batch, and hardly ever is there one
+    any_waiting = f"SELECT 1 FROM {_scores.name} WHERE project = {mark_of(connection)} AND trace_id = '' LIMIT 1"  # noqa: S608
+    for project, judgeable in by_project.items():
+        if connection.exec_driver_sql(any_waiting, (project,)).first() is None:
+            continue
         columns = _scores.c
         waiting = and_(columns.project == project, columns.trace_id == "")
-        if connection.execute(select(columns.id).where(waiting).limit(1)).first() is None:
-            continue
+        ids = ids_of(judgeable)
         early: set[str] = set()
         for chunk in in_chunks(ids):
             judged = and_(waiting, columns.target == "span", columns.target_id.in_(chunk))
@@ -186,6 +189,12 @@ def attach(connection: Connection, records: Iterable[Span]) -> None:
             connection.execute(_scores.update().where(own).values(trace_id=trace))
             if id != given:
                 move(connection, project, given, id)
+
+
+def ids_of(records: Iterable[Span]) -> set[str]:
+    """What scores may call *records*: their own ids, and those that the app gave to requests."""
+    both = [(record.id, record.request_id if isinstance(record, Request) else None) for record in records]
+    return {name(id) or "" for pair in both for id in pair if id}
 
 
 def move(connection: Connection, project: str, old: str, new: str) -> None:
