@@ -3,10 +3,11 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from asgi_llmobs.records import Body
 
-__all__ = ["alike", "distinct", "is_text", "keep", "slim", "without_repeats", "without_vectors"]
+__all__ = ["alike", "distinct", "equal_start", "is_text", "keep", "slim", "without_repeats", "without_vectors"]
 
 SLIM_ABOVE = 64 * 1024
 # whole base64 strings of images and audio; a possessive class so that it never backtracks
@@ -133,15 +134,15 @@ def repeated(events: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 def alike(one: bytes, other: bytes) -> tuple[bytes, bytes]:
     """How both begin, up to a quotation mark, and how both end, from one on; empty where they are not alike."""
-    head = one[: common(one, other)]
+    head = one[: equal_start(one, other)]
     head = head[: head.rfind(b'"') + 1]
     tail = one[len(head) :][::-1]
-    tail = tail[: common(tail, other[len(head) :][::-1])]
+    tail = tail[: equal_start(tail, other[len(head) :][::-1])]
     return head, tail[: tail.rfind(b'"') + 1][::-1]
 
 
-def common(one: bytes, other: bytes) -> int:
-    """So many bytes at the start are the same."""
+def equal_start(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """So many items at the start of both are the same: bytes, characters, or whatever else slices compare."""
     low, high = 0, min(len(one), len(other)) + 1
     while high - low > 1:
         middle = (low + high) // 2

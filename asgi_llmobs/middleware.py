@@ -8,6 +8,7 @@ from urllib.parse import quote
 from asgi_llmobs.capture.clients import instrument_for
 from asgi_llmobs.capture.incoming import MARKER, watch
 from asgi_llmobs.capture.recorder import effective
+from asgi_llmobs.replay import Replayer
 from asgi_llmobs.runtime import LLMObs, current_engine
 from asgi_llmobs.safely import safely
 
@@ -30,13 +31,24 @@ class LLMObsMiddleware:
         app: The ASGI app inside.
         obs: The engine; the one made last, or a new one with *options*, where none is given.
         admin: The path that the admin is served at, ``None`` to serve none; the option ``admin`` unless given.
+        replay: A client of the app's, or a function, through which operators may send recorded calls again, see
+            :mod:`asgi_llmobs.replay`; unless given nobody may.
         **options: Options of a new engine, see :class:`asgi_llmobs.LLMObs`.
 
     Raises:
         ConfigError: An option is unknown or its value cannot work.
     """
 
-    def __init__(self, app: App, /, *, obs: LLMObs | None = None, admin: str | None = UNSET, **options: Any) -> None:
+    def __init__(
+        self,
+        app: App,
+        /,
+        *,
+        obs: LLMObs | None = None,
+        admin: str | None = UNSET,
+        replay: Any = None,
+        **options: Any,
+    ) -> None:
         self.app = app
         if admin is not UNSET and obs is None:
             options["admin"] = admin
@@ -44,6 +56,7 @@ class LLMObsMiddleware:
             obs = LLMObs(**options) if options else current_engine(LLMObs)
         assert obs is not None
         self.obs = obs
+        self._replayer = Replayer(replay, obs.flush) if replay is not None else None
         path = obs.config.admin if admin is UNSET else admin
         self._admin_path = path.rstrip("/") if path else None
         # an encoded slash after the prefix is no slash: the path as it was sent must have it too
@@ -95,7 +108,8 @@ class LLMObsMiddleware:
         import anyio.to_thread  # not needed before the admin is opened
 
         # the first time loads templates and database drivers: not on the event loop
-        admin = await anyio.to_thread.run_sync(self.obs.default_admin, limiter=anyio.CapacityLimiter(1))
+        limiter = anyio.CapacityLimiter(1)
+        admin = await anyio.to_thread.run_sync(self.obs.default_admin, self._replayer, limiter=limiter)
         await admin(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -233,6 +233,9 @@ class LLMObs:
         Raises:
             ConfigError: *auth* or *replay* cannot work.
         """
+        return self._made_admin(auth, title, Replayer(replay, self.flush) if replay is not None else None)
+
+    def _made_admin(self, auth: Any, title: str | None, replayer: Replayer | None) -> Any:
         from asgi_llmobs.admin import Admin  # loads Jinja, only where the admin is used
 
         return Admin(
@@ -242,7 +245,7 @@ class LLMObs:
             auth=auth if auth is not None else self.config.auth,
             title=title,
             ingest=self._ingest(),
-            replay=Replayer(replay, self.flush) if replay is not None else None,
+            replay=replayer,
         )
 
     def _ingest(self) -> Any:
@@ -254,11 +257,11 @@ class LLMObs:
                 self._receiver = Ingest(self.config, self.pipeline, self._stores, self.recorder)
             return self._receiver
 
-    def default_admin(self) -> Any:
-        """The admin that the middleware serves; made once."""
+    def default_admin(self, replayer: Replayer | None = None) -> Any:
+        """The admin that the middleware serves; made once, with what sends calls again if that may be done."""
         with self._admin_lock:
             if self._admin is None:
-                self._admin = self.admin()
+                self._admin = self._made_admin(None, None, replayer)
             return self._admin
 
     def flush(self, timeout: float = 10.0) -> bool:

@@ -8,8 +8,11 @@ Without ``OPENAI_API_KEY`` and ``ANTHROPIC_API_KEY`` a fake provider answers, in
 """
 
 import asyncio
+import base64
 import json
 import os
+import struct
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from operator import mul
@@ -21,13 +24,16 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
-from asgi_llmobs import LLMObsMiddleware, annotate, observe
+from asgi_llmobs import LLMObsMiddleware, annotate, current_trace_id, observe, score
 from asgi_llmobs.testing import FakeProvider
 
 CHAT_MODEL = "gpt-4.1-mini"
 AGENT_MODEL = "gpt-5-mini"
 EMBEDDING_MODEL = "text-embedding-3-small"
 ANSWER_MODEL = "claude-haiku-4-5"
+SUMMARY_MODEL = "claude-sonnet-4-5"
+PICTURE_MODEL = "gpt-4.1"
+PLANS = {"ada": "pro", "grace": "pro"}  # everybody else travels free
 
 # with a key in the environment the real provider is asked, else this one
 fake = FakeProvider(delay=0.12, first_token_delay=0.18, chunk_delay=0.015)
@@ -87,7 +93,8 @@ conversations: dict[str, list[dict[str, str]]] = {}
 @app.post("/chat")
 async def chat(turn: Turn, request: Request) -> StreamingResponse:
     """Answer a message word by word."""
-    annotate(session=turn.session, session_name=f"Trip of {turn.user}", user=turn.user, feature="chat")
+    plan = PLANS.get(turn.user, "free")
+    annotate(session=turn.session, session_name=f"Trip of {turn.user}", user=turn.user, feature="chat", plan=plan)
     history = conversations.setdefault(turn.session, [SYSTEM])
     history.append({"role": "user", "content": turn.message})
     stream = await request.app.state.openai.chat.completions.create(
@@ -109,7 +116,9 @@ async def chat(turn: Turn, request: Request) -> StreamingResponse:
                 yield text
         history.append({"role": "assistant", "content": said})
 
-    return StreamingResponse(words(), media_type="text/plain; charset=utf-8")
+    # with this id the traveller can say later what the answer was worth: see /feedback
+    headers = {"x-trace-id": current_trace_id() or ""}
+    return StreamingResponse(words(), media_type="text/plain; charset=utf-8", headers=headers)
 
 
 # 3. An agent. observe() makes a function a node of the trace; calls made inside it hang below it.
@@ -234,7 +243,99 @@ async def ask(turn: Turn, request: Request) -> dict[str, Any]:
         system="Answer from the sources only and name their numbers.",
         messages=[{"role": "user", "content": f"{sources}\n\nQuestion: {turn.message}"}],
     )
-    return {"answer": answer.content[0].text, "sources": passages}
+    text = answer.content[0].text
+    # 5. What a program thinks of it, at once: how much of the answer stands in the sources.
+    said, known = words_of(text), words_of(sources)
+    score("grounded", round(len(said & known) / max(1, len(said)), 2), author="word overlap")
+    return {"answer": text, "sources": passages}
+
+
+def words_of(text: str) -> set[str]:
+    """The words that carry something."""
+    return {word.strip(".,:;!?[]()").lower() for word in text.split() if len(word) > 3}
+
+
+class Feedback(BaseModel):
+    """What a traveller thinks of an answer."""
+
+    trace: str
+    helpful: bool
+    why: str | None = None
+
+
+@app.post("/feedback")
+async def feedback(given: Feedback) -> dict[str, str]:
+    """And what a person thinks, later: by the id of the trace."""
+    score("helpful", given.helpful, trace=given.trace, comment=given.why, author="traveller")
+    return {"thanks": "noted"}
+
+
+# 6. A long beginning that is always the same: marked once, the provider's cache reads it for a tenth of the price.
+
+STYLE = "You write the summary of a trip for the file of the agency.\n" + "\n".join(
+    f"{number}. {rule}"
+    for number, rule in enumerate(
+        (
+            "Name the traveller, the town and the dates before anything else, and leave out what was only considered.",
+            "Write amounts in euros with two digits, and never one that is not in the conversation.",
+            "Say what is booked, what is held and until when, and what the traveller still has to do.",
+            "Quote wishes about food, rooms and seats word for word: whoever books reads nothing else.",
+            "Keep doubts of the traveller; they decide whether somebody calls.",
+            "No greeting, no emphasis, no advice; one paragraph, in the past tense.",
+        )
+        * 8,
+        start=1,
+    )
+)
+
+
+@app.post("/summary")
+async def summary(turn: Turn, request: Request) -> dict[str, Any]:
+    """A trip in forty tokens; what is longer is cut off, and the admin says so."""
+    annotate(session=turn.session, user=turn.user, feature="summary", plan=PLANS.get(turn.user, "free"))
+    answer = await request.app.state.anthropic.messages.create(
+        model=SUMMARY_MODEL,
+        max_tokens=40,
+        system=[{"type": "text", "text": STYLE, "cache_control": {"type": "ephemeral"}}],
+        messages=[{"role": "user", "content": turn.message}],
+    )
+    score("length", "cut off" if answer.stop_reason == "max_tokens" else "whole", author="summary")
+    return {"summary": answer.content[0].text}
+
+
+# 7. Pictures go along as they always do. The admin shows them small; bodies keep what they were, not a copy each time.
+
+
+def drawn(width: int = 96, height: int = 64) -> str:
+    """A picture of a sunset over the sea, as an address with the data in it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b""
+    for y in range(height):
+        sea = y > height * 0.6
+        rows += b"\0"
+        for x in range(width):
+            sun = (x - width / 2) ** 2 + (y - height * 0.45) ** 2 < (height * 0.22) ** 2
+            rows += bytes((255, 214, 120) if sun and not sea else (24, 60 + y, 110) if sea else (235, 90 + y * 2, 80))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+@app.post("/photo")
+async def photo(turn: Turn, request: Request) -> dict[str, str]:
+    """Where was this taken?"""
+    annotate(session=turn.session, user=turn.user, feature="photo", plan=PLANS.get(turn.user, "free"))
+    content: Any = [
+        {"type": "text", "text": turn.message},
+        {"type": "image_url", "image_url": {"url": drawn(), "detail": "low"}},
+    ]
+    answer = await request.app.state.openai.chat.completions.create(
+        model=PICTURE_MODEL, messages=[{"role": "user", "content": content}], temperature=0.2
+    )
+    return {"answer": answer.choices[0].message.content or ""}
 
 
 @app.get("/")

@@ -18,9 +18,14 @@ class Traveller:
         self.client = client
         self.turn = {"user": user, "session": session}
 
-    async def chat(self, *messages: str, model: str | None = None, leave_after: int | None = None) -> None:
-        """Say one thing after the other; with *leave_after* close the connection after so many pieces."""
-        for message in messages:
+    async def chat(
+        self, *messages: str, model: str | None = None, leave_after: int | None = None, liked: str = ""
+    ) -> None:
+        """Say one thing after the other; with *leave_after* close the connection after so many pieces.
+
+        *liked* has a ``+`` or a ``-`` for each answer that is judged, in their order.
+        """
+        for number, message in enumerate(messages):
             body = {**self.turn, "message": message, **({"model": model} if model else {})}
             async with self.client.stream("POST", "/chat", json=body) as response:
                 pieces = 0
@@ -28,6 +33,10 @@ class Traveller:
                     pieces += 1
                     if pieces == leave_after:
                         break
+            if number < len(liked):
+                why = None if liked[number] == "+" else "It did not say what it costs."
+                said = {"trace": response.headers["x-trace-id"], "helpful": liked[number] == "+", "why": why}
+                await self.client.post("/feedback", json=said)
 
     async def ask(self, path: str, message: str) -> None:
         """One request with one answer."""
@@ -61,11 +70,14 @@ async def drive(url: str, fake: Any | None, say: Say) -> None:
                 "I have a free weekend in Lisbon. What should I plan?",
                 "We bring two children. Does that change the itinerary?",
                 "And what would the plan cost us, museums included?",
+                liked="++-",
             ),
             traveller("grace", "porto").chat(
-                "Which hotel would you pick, quiet and near the river?", "When can we check-in to the room?"
+                "Which hotel would you pick, quiet and near the river?",
+                "When can we check-in to the room?",
+                liked="+",
             ),
-            traveller("linus", "berlin").chat("My flight has a delay of four hours. What am I owed?"),
+            traveller("linus", "berlin").chat("My flight has a delay of four hours. What am I owed?", liked="-"),
         )
         await step(
             "an agent plans trips with parallel tools",
@@ -76,6 +88,22 @@ async def drive(url: str, fake: Any | None, say: Say) -> None:
             "questions are answered from the guide",
             traveller("grace", "guide").ask("/ask", "How big may my cabin baggage be?"),
             traveller("ken", "guide").ask("/ask", "What is refunded after a cancellation?"),
+        )
+        await step(
+            "the same question, word for word, from three people",
+            *(
+                traveller(name, "faq").ask("/ask", "May my dog travel in the cabin?")
+                for name in ("ada", "linus", "ken")
+            ),
+        )
+        await step(
+            "trips are summed up: a long beginning from the cache, an answer that is cut off",
+            traveller("ada", "lisbon").ask("/summary", "The weekend plan: days in Lisbon with two children"),
+        )
+        for name, trip in (("grace", "porto"), ("linus", "berlin")):
+            await step(f"the trip of {name} too", traveller(name, trip).ask("/summary", f"A short note on {trip}"))
+        await step(
+            "somebody shows a photo", traveller("grace", "porto").ask("/photo", "Which beach is in this picture?")
         )
         await step("somebody leaves in mid-answer", traveller("linus", "berlin").chat("Plan my days", leave_after=2))
         if fake is not None:

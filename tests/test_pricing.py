@@ -7,7 +7,7 @@ import genai_prices
 import pytest
 
 from asgi_llmobs.errors import ConfigError
-from asgi_llmobs.pricing import Pricer
+from asgi_llmobs.pricing import Pricer, Rate, Rates, saved_by_cache
 from asgi_llmobs.records import Cost, Reading, Usage
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -207,3 +207,16 @@ def test_extreme_times() -> None:
 
     for moment in (-1, 0, 2**63 - 1):
         assert Pricer().price(reading, moment).amount is not None
+
+
+def test_what_a_cache_saved() -> None:
+    """What was read from it is cheaper, what was written into it dearer; an unknown price makes no amount."""
+    rate = Rate(Decimal(3), tiers=((200_000, Decimal(6)),))
+    rates = Rates({"input_uncached": rate, "cache_read": Rate(Decimal("0.3")), "cache_write": Rate(Decimal("3.75"))})
+
+    assert saved_by_cache(rates, {"cache_read": 1_000_000}) == Decimal("2.7")
+    assert saved_by_cache(rates, {"cache_read": 1_000_000, "cache_write": 1_000_000}) == Decimal("1.95")
+    assert saved_by_cache(rates, {"cache_write": 1_000_000}) == Decimal("-0.75")
+    assert saved_by_cache(rates, {"cache_read": 1_000_000}, 300_000) == Decimal("5.7")
+    assert saved_by_cache(rates, {"cache_write_1h": 5}) is None
+    assert saved_by_cache(Rates({}), {"cache_read": 5}) is None

@@ -6,8 +6,9 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
-from asgi_llmobs import LLMObs
+from asgi_llmobs import LLMObs, LLMObsMiddleware
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.replay import Again
 from asgi_llmobs.testing import FakeProvider
@@ -36,7 +37,7 @@ def obs(fake: tuple[FakeProvider, str]) -> Iterator[LLMObs]:
     """An engine of its own that has seen one call."""
     provider, url = fake
     provider.reset()
-    made = LLMObs("sqlite://", providers=provider.providers)
+    made = LLMObs("sqlite://", providers=provider.providers, auth=lambda request: "owner")
     with made.wrap(httpx.Client(trust_env=False)) as client:
         client.post(f"{url}/v1/chat/completions", json=BODY).raise_for_status()
     assert made.flush()
@@ -201,3 +202,17 @@ def test_a_body_that_was_shortened(obs: LLMObs, fake: tuple[FakeProvider, str]) 
 
     assert answer.status == 422 and "shortened" in answer.text
     assert len(fake[0].log) == before
+
+
+def test_the_one_line_takes_a_client_too(obs: LLMObs, fake: tuple[FakeProvider, str]) -> None:
+    """``add_middleware(LLMObsMiddleware, replay=client)`` allows it in its admin, and checks it at once."""
+    client = obs.wrap(httpx.Client(base_url=fake[1], trust_env=False))
+    app = LLMObsMiddleware(Starlette(), obs=obs, replay=client)
+    visitor = Visitor(app, peer="127.0.0.1", host="127.0.0.1")
+    form = urlencode({"body": '{"model": "gpt-4o", "messages": []}', "confirm": "yes"}).encode()
+    path = f"/_llmobs/requests/{first(obs)}/replay"
+
+    assert visitor.ask("POST", path, {**SAME, "origin": "http://127.0.0.1"}, form).status == 303
+    assert len(visitor.get("/_llmobs/requests.json").json["rows"]) == 2
+    with pytest.raises(ConfigError, match="replay"):
+        LLMObsMiddleware(Starlette(), obs=obs, replay=3)

@@ -205,9 +205,11 @@ if (section && body && toggle && fresh) {
   };
   const listen = () => {
     source = new EventSource(address);
-    source.onopen = () => say("Live");
+    let late;
+    source.onopen = () => { clearTimeout(late); say("Live"); };
     source.onerror = () => {
-      say("Connecting");
+      clearTimeout(late);
+      late = setTimeout(() => say("Connecting"), 700); // some servers end it now and then, and are there again at once
       if (source?.readyState === EventSource.CLOSED) { source = null; setTimeout(() => { if (!source && !document.hidden) listen(); }, 5000); }
     };
     source.addEventListener("rows", (event) => {

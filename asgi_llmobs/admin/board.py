@@ -10,9 +10,11 @@ from typing import Any
 from asgi_llmobs.admin.charts import Chart, Line
 from asgi_llmobs.admin.narrow import filter_of
 from asgi_llmobs.admin.page import Permission, View
+from asgi_llmobs.admin.saved import saved_in_all
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.filters.expression import Term, written
+from asgi_llmobs.pricing import Pricer
 from asgi_llmobs.queries.figures import GROUPS, Figures, Window, edges, figures, property_names
 from asgi_llmobs.queries.overview import Cell
 
@@ -192,7 +194,10 @@ def board(
         raise FilterError("filter", "your role sees totals only")
     oldest, newest = seen or edges(view.database, view.project)
     span = span_of(own, oldest, newest)
-    found = figures(view.database, flt, since_ns=span.since_ns, until_ns=span.until_ns, by=asked, shares=SHARES)
+    found = figures(
+        view.database, flt, since_ns=span.since_ns, until_ns=span.until_ns, by=asked, shares=SHARES, models=True
+    )
+    saved = saved_in_all(Pricer(view.config.prices), found.models, found.window.until_ns)
     items = own.to_query()
     rest = [(name, value) for name, value in items if name not in TIMES]
     kept = [(name, value) for name, value in view.query if name in ("by", "and") and value.strip()]
@@ -220,7 +225,8 @@ def board(
         "rates": rates(found.total, length),
         "previous": found.previous,
         "previous_rates": rates(found.previous, length) if found.previous is not None else None,
-        "tiles": tiles(found, length),
+        "cache_saved_usd": saved,
+        "tiles": tiles(found, length, saved),
         "charts": charts(found),
         "steps": found.steps,
         "groups": found.groups,
@@ -254,7 +260,7 @@ def choices(view: View, by: Sequence[str]) -> list[tuple[str, str]]:
     return [*named, *((one, one.removeprefix("property.")) for one in properties)]
 
 
-def tiles(found: Figures, length_ns: int) -> list[dict[str, Any]]:
+def tiles(found: Figures, length_ns: int, saved: Decimal | None) -> list[dict[str, Any]]:
     """The figures on top, each with what it was before, and the conditions that lead to its rows."""
     cell = found.total
     past = found.previous if found.previous is not None and found.previous.requests else None
@@ -270,6 +276,7 @@ def tiles(found: Figures, length_ns: int) -> list[dict[str, Any]]:
             "items": [],
             "share": None,
             "unpriced": 0,
+            "saved": None,
             **more,
         }
 
@@ -293,7 +300,7 @@ def tiles(found: Figures, length_ns: int) -> list[dict[str, Any]]:
         tile("First token p50", "duration", *slow("first_token", 0), worse="more"),
         tile("Tokens in", "count", cell.input_tokens, past and past.input_tokens),
         tile("Tokens out", "count", cell.output_tokens, past and past.output_tokens),
-        tile("Cache hits", "share", *rate("cache_share"), worse="less"),
+        tile("Cache hits", "share", *rate("cache_share"), worse="less", items=[("q", "has:cache")], saved=saved),
         tile("Throughput", "per_minute", *rate("requests_per_minute")),
     ]  # fmt: skip
 

@@ -72,6 +72,14 @@ def per_minute(value: Any) -> str:
     return "–" if value is None else f"{value:,.3g}/min" if value < 1_000 else f"{value:,.0f}/min"
 
 
+def plain(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def digits(value: Any) -> str:
+    return "–" if value is None else f"{value!r}"
+
+
 UNITS: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "count": (tokens, number),
     "money": (money, exact_money),
@@ -79,6 +87,7 @@ UNITS: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "share": (ratio, ratio),
     "per_second": (per_second, per_second),
     "per_minute": (per_minute, per_minute),
+    "plain": (plain, digits),
 }
 
 

@@ -1,15 +1,17 @@
 """A page that goes on: server-sent events while the visitor listens, until they leave or the server stops.
 
 A server that is asked to stop waits for open answers, and tells nobody. So the feed looks for itself whether uvicorn
-wants to stop; servers that end what is open need not be asked, and after two minutes the browser comes again anyway.
+or Hypercorn wants to stop. Of others nobody can know: there it ends every few seconds, and the browser comes again at
+once with the mark that it had, so that nothing is missed and no stop waits for long.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -31,8 +33,10 @@ LOOK_SECONDS = 0.5  # between two looks at the store
 STEP_SECONDS = 0.1  # between two looks at the server
 QUIET_SECONDS = 10.0  # after which a sign of life is sent
 LIFE_SECONDS = 120.0
+BLIND_SECONDS = 8.0  # where nobody tells that the server stops
 READ_SECONDS = 2.0
 RETRY_MS = 1_000
+BLIND_RETRY_MS = 100
 HEADERS = {
     **GUARD,
     "content-type": "text/event-stream; charset=utf-8",
@@ -75,10 +79,11 @@ class FeedAnswer(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, send: Send) -> None:
-        until, quiet, looked = time.monotonic() + LIFE_SECONDS, time.monotonic(), 0.0
         stopping = server_stops()
-        await send(piece(f"retry: {RETRY_MS}\nid: {self.mark}\n\n"))
-        while not stopping() and (now := time.monotonic()) < until:
+        seconds, retry = (BLIND_SECONDS, BLIND_RETRY_MS) if stopping is None else (LIFE_SECONDS, RETRY_MS)
+        until, quiet, looked = time.monotonic() + seconds, time.monotonic(), 0.0
+        await send(piece(f"retry: {retry}\nid: {self.mark}\n\n"))
+        while not (stopping and stopping()) and (now := time.monotonic()) < until:
             if now - looked >= LOOK_SECONDS:
                 looked = now
                 told = await self._look()
@@ -147,24 +152,24 @@ def own_threads() -> anyio.CapacityLimiter:
         return made
 
 
-def server_stops() -> Callable[[], bool]:
-    """Whether the server that runs this event loop was asked to stop; a server that cannot be asked never was."""
-    server = running_server()
-    return lambda: bool(getattr(server, "should_exit", False))
+def server_stops() -> Callable[[], bool] | None:
+    """Asks whether the server that runs this event loop wants to stop; ``None`` where it cannot be asked.
 
-
-def running_server() -> Any:
-    """The ``uvicorn.Server`` whose ``serve`` runs in this event loop, found among what the loop's tasks wait in."""
+    The server is found among what the loop's tasks wait in: uvicorn's ``Server``, Hypercorn's ``TCPServer``.
+    """
     try:
         tasks = asyncio.all_tasks()
     except RuntimeError:
-        return None  # trio: its server cancels what is open
+        return None  # trio
     for task in tasks:
         inner: Any = task.get_coro()
         while isinstance(inner, CoroutineType):
             owner = inner.cr_frame.f_locals.get("self") if inner.cr_frame is not None else None
-            # its lifespan has a should_exit too, which says something else
+            # uvicorn's lifespan has a should_exit too, which says something else
             if isinstance(getattr(owner, "should_exit", None), bool) and hasattr(owner, "server_state"):
-                return owner
+                return partial(getattr, owner, "should_exit")
+            ended = getattr(getattr(getattr(owner, "context", None), "terminated", None), "is_set", None)
+            if callable(ended):
+                return cast("Callable[[], bool]", ended)
             inner = inner.cr_await
     return None

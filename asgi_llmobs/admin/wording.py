@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby
 
+from asgi_llmobs.bodies import equal_start
+
 __all__ = ["Stretch", "alike", "difference"]
 
 WORDS = re.compile(r"\s+|\w+|[^\w\s]")
@@ -39,22 +41,16 @@ def alike(found: Sequence[Stretch]) -> float:
 
 
 def stretches(before: str, now: str) -> Iterator[Stretch]:
-    start = common(before, now)
-    end = common(before[start:][::-1], now[start:][::-1])
+    start = whole_words(before, now)
+    end = whole_words(before[start:][::-1], now[start:][::-1])
     yield Stretch(kind="same", text=now[:start])
     yield from changed(before[start : len(before) - end], now[start : len(now) - end])
     yield Stretch(kind="same", text=now[len(now) - end :])
 
 
-def common(one: str, other: str) -> int:
+def whole_words(one: str, other: str) -> int:
     """So many characters at the start are equal; not half a word."""
-    low, high = 0, min(len(one), len(other)) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle
+    low = equal_start(one, other)
     while low and low < max(len(one), len(other)) and one[low - 1].isalnum():
         low -= 1
     return low

@@ -6,10 +6,12 @@ import importlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from asgi_llmobs.cli.history import DAYS, Remembering, earlier
 from asgi_llmobs.cli.output import say
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError
@@ -23,6 +25,7 @@ __all__ = ["add"]
 # beside the package in a checkout, inside it in an installed wheel
 EXAMPLES = ("asgi_llmobs.example_app", "example_app")
 KEYS = {"OpenAI": "OPENAI_API_KEY", "Anthropic": "ANTHROPIC_API_KEY"}
+PAUSE = 0.01  # seconds between two writes, in which the engine gets its turn
 NEEDS_EXTRA = "the demo needs a few more packages: pip install 'asgi_llmobs[demo]'"
 
 
@@ -38,6 +41,9 @@ def add(commands: Any) -> None:
     command.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     command.add_argument("--database", metavar="URL", help="where to store (default: a temporary SQLite file)")
     command.add_argument("--once", action="store_true", help="stop after the traffic and print a summary")
+    command.add_argument(
+        "--no-history", dest="history", action="store_false", help=f"leave the {DAYS} days before empty"
+    )
     command.set_defaults(run=run)
 
 
@@ -49,7 +55,7 @@ def run(given: argparse.Namespace) -> int:
             importlib.import_module("uvicorn")
             example, traffic = import_example("app"), import_example("traffic")
             # the app's middleware takes the engine that was made last; no spool: nothing stays but the database
-            engine = LLMObs(store, providers=example.fake.providers, spool_bytes=0)
+            engine = Remembering(store, providers=example.fake.providers, spool_bytes=0)
         except LLMObsError as error:
             say(str(error))
             return 1
@@ -65,11 +71,24 @@ def run(given: argparse.Namespace) -> int:
         with serve(example.app, port=given.port, lifespan="on") as url:
             asyncio.run(drive(traffic, url, None if real else example.fake))
             engine.flush()
+            if given.history:
+                say(f"  · the same at other times of the {DAYS} days before")
+                write_history(engine)
             say("\n" + "\n".join(summary(engine)))
             if not given.once:
                 say(f"\nthe admin: {url}/_llmobs/\nthe app:   {url}/docs\n\nCtrl-C stops it.")
                 threading.Event().wait()
     return 0
+
+
+def write_history(engine: Remembering) -> None:
+    """The days before, straight into the store: nothing of it was captured now."""
+    from asgi_llmobs.store.write import Sink  # loads SQLAlchemy, only where it is used
+
+    sink = Sink(engine.database)
+    for batch in earlier(engine.remembered):
+        sink.write(batch)
+        time.sleep(PAUSE)
 
 
 async def drive(traffic: Any, url: str, fake: Any) -> None:

@@ -133,6 +133,7 @@ KEYS = {
         Key("model", "the model that was asked or that answered", text),
         Key("provider", "openai, anthropic …", text),
         Key("status", "how it ended, or its HTTP status", status, (*OUTCOMES, "4xx", "5xx")),
+        Key("root", "how the trace it belongs to ended: what the app answered", one_of(OUTCOMES), OUTCOMES),
         Key("user", "who caused it", text),
         Key("session", "the conversation it belongs to", text),
         Key("trace", "the trace it belongs to", lower),

@@ -44,6 +44,7 @@ __all__ = ["Figures", "GROUPS", "MOST_ROWS", "Window", "edges", "figures", "prop
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
 
+PRICED = ("provider", "model")  # what a price depends on
 MOST_ROWS = 10_000  # rows that one page adds up
 MOST_TIMED = 200  # groups that have percentiles
 GROUPS = (*DIMENSIONS, "user", "session", "error")  # and property.<Name>
@@ -93,6 +94,7 @@ class Figures:
     grouped: Sequence[Cell] = ()  # each with the start of its step and the key of its group
     rows_only: bool = False  # added up from rows, since the rollups do not tell what was asked for
     partial_since_ns: int | None = None  # older rows of the window were not looked at
+    models: Sequence[Cell] = ()  # by provider and model, without percentiles; where it was asked for
 
 
 def window_of(since_ns: int, until_ns: int, *, fine: bool = True) -> Window:
@@ -121,6 +123,7 @@ def figures(
     compared: bool = True,
     top: int = 6,
     shares: Sequence[float] = SHARES,
+    models: bool = False,
 ) -> Figures:
     """What the requests that *flt* means add up to from *since_ns* to *until_ns*, which are widened to whole steps.
 
@@ -133,6 +136,7 @@ def figures(
         compared: Whether the window before is added up too.
         top: For how many groups, those with most requests, ``grouped`` tells the steps.
         shares: Of which percentiles, 0.0 to 1.0.
+        models: Whether to add up by provider and model too, for what depends on prices.
 
     Raises:
         FilterError: *by* names nothing that there is.
@@ -148,7 +152,7 @@ def figures(
         if told and rows_only and more_than(connection, within(flt, window), MOST_ROWS):
             window, rows_only = window_of(since_ns, until_ns, fine=False), False
         read = from_rows if rows_only else from_rollups
-        parts = read(connection, within(flt, window), window, by, top)
+        parts = read(connection, within(flt, window), window, by, top, PRICED if models else ())
         past = past_of(connection, flt, window.before, rows_only) if compared else None
     whole = in_all(parts.steps, window)
     steps = {one.start_ns: cell_of(one, shares) for one in parts.steps}
@@ -164,6 +168,7 @@ def figures(
         grouped=[cell_of(one, ()) for one in parts.grouped],
         rows_only=rows_only,
         partial_since_ns=parts.since_ns,
+        models=[cell_of(one, ()) for one in parts.models],
     )
 
 
@@ -181,6 +186,7 @@ class Parts(NamedTuple):
     groups: list[Found]
     grouped: list[Found]
     since_ns: int | None = None
+    models: Sequence[Found] = ()
 
 
 def in_all(steps: Iterable[Found], window: Window) -> Found:
@@ -196,20 +202,22 @@ def within(flt: Filter, window: Window) -> Filter:
     return replace(flt, since_ns=window.since_ns, until_ns=window.until_ns, since="", until="")
 
 
-def from_rollups(connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int) -> Parts:
+def from_rollups(
+    connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int, also: Sequence[str] = ()
+) -> Parts:
     bucket = "day" if window.step_ns % DAY_NS == 0 else "hour"
     step = window.step_ns
     found = merged(
         one._replace(start_ns=one.start_ns // step * step)
         for one in found_in(connection, flt, bucket, by, ("latency", "first_token"))
     )
+    models = merged(found_in(connection, flt, "range", also, ())) if also else []
     if not by:
-        return Parts(found, [], [])
+        return Parts(found, [], [], models=models)
     groups = ranked(merged(one._replace(start_ns=window.since_ns) for one in found))
     largest = {one.key for one in groups[:top]}
-    return Parts(
-        merged(one._replace(key=()) for one in found), groups, [one for one in found if one.key in largest]
-    )  # fmt: skip
+    steps = merged(one._replace(key=()) for one in found)
+    return Parts(steps, groups, [one for one in found if one.key in largest], models=models)
 
 
 def ranked(groups: Iterable[Found]) -> list[Found]:
@@ -244,8 +252,10 @@ def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tupl
     return connection.execute(query.where(meant(connection, flt, narrow)), keys), since
 
 
-def from_rows(connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int) -> Parts:
-    labels = dict.fromkeys((*NEEDED, *(label for one in by for label in columns_by(one))))
+def from_rows(
+    connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int, also: Sequence[str] = ()
+) -> Parts:
+    labels = dict.fromkeys((*NEEDED, *(label for one in (*by, *also) for label in columns_by(one))))
     rows, since = rows_of(connection, flt, [spans.c[label] for label in labels])
     # kept by columns: as many small objects as rows would bring on collections of Python's own
     table: dict[str, list[Any]] = {label: [] for label in labels}
@@ -258,14 +268,18 @@ def from_rows(connection: Connection, flt: Filter, window: Window, by: Sequence[
     step, begin = window.step_ns, window.since_ns
     starts, keys = [start // step * step for start in table["start_ns"]], [key_of(one, table) for one in by]
     steps = added(table, zip(starts, repeat(()), table["outcome"], strict=False))
+    models: list[Found] = []
+    if also:
+        kinds = zip(*(key_of(one, table) for one in also), strict=True)
+        models = added(table, zip(repeat(begin), kinds, table["outcome"], strict=False), ())
     if not by:
-        return Parts(steps, [], [], since)
+        return Parts(steps, [], [], since, models)
     often = sorted(Counter(zip(*keys, strict=True)).items(), key=lambda one: (-one[1], tuple(map(str, one[0]))))
     timed = {key for key, _ in often[:MOST_TIMED]}
     groups = ranked(added(table, zip(repeat(begin), zip(*keys, strict=True), table["outcome"], strict=False), timed))
     largest = {one.key for one in groups[:top]}
     places = zip(starts, zip(*keys, strict=True), table["outcome"], strict=True)
-    return Parts(steps, groups, added(table, places, (), largest), since)
+    return Parts(steps, groups, added(table, places, (), largest), since, models)
 
 
 def added(

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
-from asgi_llmobs.queries.content import stored_request
 from asgi_llmobs.queries.select import REQUESTS
 from asgi_llmobs.records import REPLAY_OF, Request, node_path
 from asgi_llmobs.store.database import Database
@@ -14,7 +13,7 @@ from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.tables import PropertyRow, SpanRow
 from asgi_llmobs.store.values import name
 
-__all__ = ["Kin", "Sibling", "find_in_trace", "kin_of", "request_with"]
+__all__ = ["Kin", "Sibling", "find_in_trace", "kin_of"]
 
 NEAR = 60  # calls before this one among which the one of the same node is looked for
 AFTER = 3  # calls behind it that may bring the results of its tool calls
@@ -162,20 +161,6 @@ def replays_of(connection: Connection, request: Request) -> list[Sibling]:
         select(*COLUMNS).where(spans.c.key.in_(keys), spans.c.is_request == 1).order_by(spans.c.start_ns.desc())
     )
     return [Sibling(id=row.id, name=row.name, start_ns=row.start_ns, outcome=row.outcome) for row in rows]
-
-
-def request_with(db: Database, id: str, *, project: str) -> Request | None:
-    """The request with the span id *id* and nothing around it.
-
-    Raises:
-        StoreError: The database cannot be read.
-    """
-    columns = spans.c
-    with db.read() as connection:
-        row = connection.execute(
-            select(spans).where(columns.project == name(project), columns.id == name(id), columns.is_request == 1)
-        ).first()
-        return None if row is None else stored_request(connection, row)
 
 
 def find_in_trace(db: Database, trace_id: str, *, project: str) -> str | None:

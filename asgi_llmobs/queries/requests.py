@@ -17,7 +17,16 @@ from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.tables import SpanRow, TraceRow
 from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["RequestDetail", "RequestRow", "TraceSummary", "find_request", "get_request", "list_requests", "rows_by_id"]
+__all__ = [
+    "RequestDetail",
+    "RequestRow",
+    "TraceSummary",
+    "find_request",
+    "get_request",
+    "list_requests",
+    "request_with",
+    "rows_by_id",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +179,8 @@ def get_request(db: Database, id: str, *, project: str) -> RequestDetail | None:
     Raises:
         StoreError: The database cannot be read.
     """
-    columns = spans.c
     with db.read() as connection:
-        row = connection.execute(
-            select(spans).where(columns.project == name(project), columns.id == name(id), columns.is_request == 1)
-        ).first()
+        row = row_with(connection, id, project)
         if row is None:
             return None
         request = stored_request(connection, row)
@@ -187,6 +193,23 @@ def get_request(db: Database, id: str, *, project: str) -> RequestDetail | None:
             input_omitted=request.request_body is None and sent,
             output_omitted=request.response_body is None and request.status is not None,
         )
+
+
+def request_with(db: Database, id: str, *, project: str) -> Request | None:
+    """The request with the span id *id* and nothing around it.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    with db.read() as connection:
+        row = row_with(connection, id, project)
+        return None if row is None else stored_request(connection, row)
+
+
+def row_with(connection: Connection, id: str, project: str) -> Row[Any] | None:
+    columns = spans.c
+    where = (columns.project == name(project), columns.id == name(id), columns.is_request == 1)
+    return connection.execute(select(spans).where(*where)).first()
 
 
 def neighbour(connection: Connection, row: Row[Any], *, newer: bool) -> str | None:

@@ -31,13 +31,14 @@ from asgi_llmobs.queries.scores import scored
 from asgi_llmobs.store.marks import MARKS
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.search import found_keys
-from asgi_llmobs.store.tables import PropertyRow, SpanRow
+from asgi_llmobs.store.tables import PropertyRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
 __all__ = ["TOKENS", "any_of", "as_sql", "has_property", "holds", "like", "status_of"]
 
 spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
 properties: Any = PropertyRow.__table__  # type: ignore[attr-defined]
+traces: Any = TraceRow.__table__  # type: ignore[attr-defined]
 columns = spans.c
 
 
@@ -122,6 +123,9 @@ def term_sql(connection: Connection, project: str, term: Term) -> ColumnElement[
         return compared(column, term.op, number(term.value))
     if term.key == "status":
         return status_of([term.value]) if term.op == ":" else compared(columns.status, term.op, whole(term.value))
+    if term.key == "root":
+        own = and_(traces.c.project == (name(project) or ""), traces.c.trace_id == columns.trace_id)
+        return exists().where(own, traces.c.outcome == term.value).correlate(spans)
     if term.key == "score":
         any_value = term.op == ":" and term.value == "*"
         return scored(project, term.label, "=" if term.op == ":" else term.op, "" if any_value else term.value)

@@ -12,7 +12,7 @@ import pytest
 
 from asgi_llmobs.admin.snippets import curl, pytest_fixture, python, sdk
 from asgi_llmobs.admin.transcript import json_text, markdown
-from asgi_llmobs.queries.kin import request_with
+from asgi_llmobs.queries.requests import request_with
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from asgi_llmobs.testing import FakeProvider

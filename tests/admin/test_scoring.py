@@ -217,3 +217,23 @@ def test_the_page_of_all_scores(desk: Desk) -> None:
     assert [each["name"]["name"] for each in recent["names"]] == ["accuracy"]
     page = read(desk.visitor().get("/scores").text)
     assert any("score.accuracy" in link for link in page.links())
+
+
+def test_one_name_is_charted_and_every_number_leads_to_its_calls(desk: Desk) -> None:
+    """By the model of what was judged; the link of a group has just those calls."""
+    give(desk.database, make_score("accuracy", 0.5, target="span", target_id=desk.first))
+    give(desk.database, make_score("accuracy", 0.75, target="trace", target_id=desk.records["first"].trace_id))
+    visitor = desk.visitor("viewer")
+    twin = visitor.get("/scores.json?name=accuracy&by=model").json["one"]
+    page = read(visitor.get("/scores?name=accuracy&by=model").text)
+
+    assert [chart["title"] for chart in twin["charts"]] == ["Given", "Mean"]
+    (group,) = [each for each in twin["groups"] if each["sum"]["key"] == desk.records["first"].request_model]
+    assert (group["sum"]["count"], group["sum"]["mean"]) == (2, 0.625)
+    (link,) = [
+        attrs["href"] for tag, attrs in page.tags if tag == "a" and "data-open" in attrs and "score" in attrs["href"]
+    ]
+    found = visitor.get("/requests.json?" + link.partition("?")[2]).json["rows"]
+    assert desk.first in [row["id"] for row in found]
+    assert {row["request_model"] for row in found} == {desk.records["first"].request_model}
+    assert visitor.get("/scores?name=accuracy&by=nothing").status == 422

@@ -145,12 +145,15 @@ def test_every_page(browser: Any, site: str, ids: dict[str, str], scheme: Any, j
         assert view.complaints == []
 
 
-@pytest.mark.parametrize("point", ["", "requests", "traces", "sessions", "endpoints"])
-def test_first_page_is_light(watched: Watched, site: str, point: str) -> None:
+@pytest.mark.parametrize(
+    "point",
+    ["", "requests", "requests/{first}", "traces", "traces/{trace}", "sessions", "endpoints", "scores?name=accuracy"],
+)
+def test_first_page_is_light(watched: Watched, site: str, ids: dict[str, str], point: str) -> None:
     """Fifty rows take few requests and few bytes; the stream of a live list is none that the page waits for."""
     sizes: list[int] = []
     watched.page.on("requestfinished", lambda request: sizes.append(len(request.response().body())))
-    watched.page.goto(f"{site}/_llmobs/{point}", wait_until="load")
+    watched.page.goto(f"{site}/_llmobs/{point.format(**ids)}", wait_until="load")
     watched.page.wait_for_timeout(300)
 
     assert len([address for address in watched.asked if "/live?" not in address]) <= 5

@@ -13,6 +13,7 @@ from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries import endpoints as module
 from asgi_llmobs.queries.endpoints import Endpoint, endpoints
+from asgi_llmobs.queries.traces import list_traces
 from asgi_llmobs.records import Cost, Kind, Request, Span
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
@@ -132,3 +133,14 @@ def test_nothing(database: Database) -> None:
         None,
         None,
     )
+
+
+def test_a_failed_number_leads_to_its_requests(database: Database) -> None:
+    """``root:`` means how the request to the app ended, whatever became of its calls."""
+    found = made(40)
+    Sink(database).write([record for root, calls in found for record in (root, *calls)])
+
+    for outcome in ("error", "cancelled", "ok"):
+        flt = Filter.from_query([("q", f"root:{outcome}")])
+        listed = {row.trace_id for row in list_traces(database, flt, limit=100).rows}
+        assert listed == {root.trace_id for root, _ in found if root.outcome == outcome}

@@ -1,6 +1,7 @@
 """The calls around one, on both databases."""
 
-from asgi_llmobs.queries.kin import find_in_trace, kin_of, request_with
+from asgi_llmobs.queries.kin import find_in_trace, kin_of
+from asgi_llmobs.queries.requests import request_with
 from asgi_llmobs.queries.standing import standing_of
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink

@@ -7,8 +7,9 @@ from asgi_llmobs.admin.curtain import bare_row
 from asgi_llmobs.admin.formats import reference
 from asgi_llmobs.admin.narrow import filter_of
 from asgi_llmobs.admin.page import NotFound, Page, Permission, View
+from asgi_llmobs.admin.saved import cell_saved
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.pricing import catalogued
+from asgi_llmobs.pricing import Pricer, catalogued
 from asgi_llmobs.queries.figures import edges, figures
 from asgi_llmobs.queries.models import models_seen, unpriced_reasons
 from asgi_llmobs.queries.overview import Cell
@@ -31,7 +32,7 @@ def load_list(view: View) -> dict[str, Any]:
     cells = found.groups[:MOST]
     seen = models_seen(view.database, view.project, dict.fromkeys(str(cell.key[0]) for cell in cells))
     length = found.window.until_ns - found.window.since_ns
-    items = flt.to_query()
+    items, pricer = flt.to_query(), Pricer(view.config.prices)
     return {
         "slug": "models",
         "window": found.window,
@@ -42,7 +43,13 @@ def load_list(view: View) -> dict[str, Any]:
         "words": flt.words(),
         "partial_since_ns": found.partial_since_ns,
         "total": found.total,
-        "rows": [row(cell, length, seen.get(str(cell.key[0]))) for cell in cells],
+        "rows": [
+            {
+                **row(cell, length, seen.get(str(cell.key[0]))),
+                "saved_usd": cell_saved(pricer, cell, str(cell.key[1]), str(cell.key[0]), found.window.until_ns),
+            }
+            for cell in cells
+        ],
         "more": len(found.groups) - len(cells),
     }
 

@@ -20,7 +20,10 @@ LARGEST = 200_000  # characters of a body that can be edited on a page
 READ_SECONDS = 5.0  # after the call
 AT_ONCE = threading.BoundedSemaphore(2)  # each takes one of the admin's threads while it lasts
 
-OFF = "This app does not allow it: hand over a client with obs.admin(replay=…), see docs/replay.md."
+OFF = (
+    "This app does not allow it: hand over a client with add_middleware(LLMObsMiddleware, replay=…) or "
+    "obs.admin(replay=…), see docs/replay.md."
+)
 SHORTENED = "The body was shortened when it was stored: it cannot be sent again."
 NOT_JSON = "Only bodies that are JSON objects can be sent again."
 TOO_LONG = "The body is too long to be edited on a page."

@@ -15,9 +15,10 @@ from asgi_llmobs.admin.page import Download, File, NotFound, Page, Permission, V
 from asgi_llmobs.admin.pictures import picture_of, pictures_in
 from asgi_llmobs.admin.snippets import curl, pytest_fixture, python, sdk
 from asgi_llmobs.admin.transcript import json_text, markdown
-from asgi_llmobs.queries.kin import Kin, kin_of, request_with
+from asgi_llmobs.pricing import Pricer, saved_by_cache
+from asgi_llmobs.queries.kin import Kin, kin_of
 from asgi_llmobs.queries.moments import moments_of
-from asgi_llmobs.queries.requests import RequestDetail, find_request, get_request
+from asgi_llmobs.queries.requests import RequestDetail, find_request, get_request, request_with
 from asgi_llmobs.queries.standing import standing_of
 from asgi_llmobs.records import REPLAY_OF, Part, Request
 
@@ -91,6 +92,7 @@ def load_one(view: View) -> dict[str, Any]:
         "buckets": request.usage.buckets() if request.usage else {},
         "cost_usd": request.cost_usd,
         "formula": request.cost.formula,
+        "cache_saved_usd": saved(view, request),
         "conversation": conversation(request.messages, request.output_messages, elsewhere),
         "newer_id": detail.newer_id,
         "older_id": detail.older_id,
@@ -118,6 +120,15 @@ def load_one(view: View) -> dict[str, Any]:
         "whole": view.get("whole") == "1",
         "left_out": sum(step.left_out for step in steps),
     }
+
+
+def saved(view: View, request: Request) -> Decimal | None:
+    """What the provider's cache saved; ``None`` where it was not used, or the price is not ours to know."""
+    usage, model = request.usage, request.request_model or request.response_model
+    if usage is None or not (usage.cache_read or usage.cache_write) or not model or request.cost.amount is None:
+        return None
+    rates = Pricer(view.config.prices).rates(request.provider, model, request.start_ns)
+    return saved_by_cache(rates, usage.buckets(), usage.input_tokens or 0)
 
 
 def seen(view: View, request: Request) -> Request:

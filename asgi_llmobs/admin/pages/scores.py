@@ -1,15 +1,20 @@
 """The scores: what all of one name come to, the latest of them, and the addresses that judge and take back."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from asgi_llmobs.admin.board import group_items
+from asgi_llmobs.admin.charts import Chart, Line
 from asgi_llmobs.admin.formats import reference
 from asgi_llmobs.admin.judging import JUDGE, THUMBS, may_change, said, value_of
 from asgi_llmobs.admin.page import Action, Denied, Done, NotFound, Page, Permission, View
 from asgi_llmobs.errors import ScoreError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.filters.expression import Term, written
+from asgi_llmobs.queries.figures import property_names
+from asgi_llmobs.queries.judgements import BY, ScoreSum, days_of, score_groups, score_steps
 from asgi_llmobs.queries.scores import ScoreName, get_score, latest_scores, list_days, list_names
 from asgi_llmobs.records import Score, ScoreKind
 from asgi_llmobs.scores import make_score
@@ -18,6 +23,8 @@ from asgi_llmobs.store.scores import give, take_back
 __all__ = ["ROUTES"]
 
 LATEST = 30
+LATEST_OF_ONE = 40
+MOST_LABELS = 5  # that a chart tells apart
 PERIODS = ("24h", "7d", "30d")
 
 
@@ -32,16 +39,65 @@ def load(view: View) -> dict[str, Any]:
         for each in list_names(view.database, flt)
         if only in ("", each.name)
     ]
-    latest = latest_scores(view.database, flt, label=only, limit=LATEST)
+    latest = latest_scores(view.database, flt, label=only, limit=LATEST_OF_ONE if only else LATEST)
     return {
+        "one": one_of(view, flt, names[0]["name"]) if only and names else None,
         "names": names,
         "latest": [{"said": said(view, each), "to": address(each.score)} for each in latest],
         "only": only,
         "since": view.get("since"),
+        "until": view.get("until"),
         "periods": list(PERIODS),
         "filter": given,
         "empty": not names and not only and not given,
     }
+
+
+def one_of(view: View, flt: Filter, found: ScoreName) -> dict[str, Any]:
+    """One name: day by day, and by what was judged."""
+    by = view.get("by") or BY[0]
+    window = days_of(flt.since_ns or found.first_ns, flt.until_ns or found.last_ns + 1)
+    steps = score_steps(view.database, flt, found.name, found.kind, window)
+    groups, since_ns = score_groups(view.database, flt, found.name, found.kind, by)
+    properties = [f"property.{each}" for each in property_names(view.database, view.project)]
+    return {
+        "kind": found.kind,
+        "window": window,
+        "steps": steps,
+        "charts": charts(found, steps),
+        "by": by,
+        "choices": [(each, each.removeprefix("property.").capitalize()) for each in (*BY, *properties)],
+        "groups": [{"sum": each, "items": group_items((by,), (each.key,))} for each in groups],
+        "partial_since_ns": since_ns,
+    }
+
+
+def charts(found: ScoreName, steps: Sequence[ScoreSum]) -> list[Chart]:
+    """What is drawn over time: how many were given, and what they come to."""
+    if found.kind == ScoreKind.THUMBS:
+        lines = [
+            Line(label="Up", mark="ok", values=[one.values.get("up", 0) for one in steps]),
+            Line(label="Down", mark="bad", values=[one.values.get("down", 0) for one in steps]),
+        ]
+    elif found.values:
+        shown = [word for word, _ in found.values[:MOST_LABELS]]
+        lines = [
+            Line(label=word, mark=f"c{place}", values=[one.values.get(word, 0) for one in steps])
+            for place, word in enumerate(shown, start=1)
+        ]
+        rest = [one.count - sum(one.values.get(word, 0) for word in shown) for one in steps]
+        lines += [Line(label="Other", mark="rest", values=rest)] if any(rest) else []
+    else:
+        lines = [Line(label="Given", mark="c1", values=[one.count for one in steps])]
+    drawn = [Chart(title="Given", unit="count", kind="bars", lines=lines)]
+    means = [one.mean for one in steps]
+    if found.kind == ScoreKind.THUMBS:
+        share = Line(label="Up", mark="ok", values=means)
+        drawn.append(Chart(title="Share of thumbs up", unit="share", kind="lines", lines=[share]))
+    elif found.least is not None and found.least >= 0:  # an axis begins at 0
+        mean = Line(label="Mean", mark="c2", values=means)
+        drawn.append(Chart(title="Mean", unit="plain", kind="lines", lines=[mean]))
+    return drawn
 
 
 def searches(found: ScoreName) -> dict[str, Any]:
