@@ -31,7 +31,7 @@ CHAT_MODEL = "gpt-4.1-mini"
 AGENT_MODEL = "gpt-5-mini"
 EMBEDDING_MODEL = "text-embedding-3-small"
 ANSWER_MODEL = "claude-haiku-4-5"
-SUMMARY_MODEL = "claude-sonnet-4-5"
+SUMMARY_MODEL = "claude-sonnet-4-6"
 PICTURE_MODEL = "gpt-4.1"
 PLANS = {"ada": "pro", "grace": "pro"}  # everybody else travels free
 

@@ -17,7 +17,8 @@ __all__ = ["DAYS", "Remembering", "earlier"]
 
 DAYS = 13
 HOURS = (8, 18)  # of a working day, UTC
-BUSY, QUIET = (2, 4), (0, 2)  # rounds of a weekday, of a day of a weekend
+BUSY, QUIET = (3, 5), (1, 2)  # rounds of a weekday, of a day of a weekend
+LAST = 22  # hours before now from which on there is a round every third hour
 LEAST = 0.6  # of the traces that a round repeats
 DAY_NS = 86_400_000_000_000
 HOUR_NS = 3_600_000_000_000
@@ -51,24 +52,31 @@ def earlier(records: Iterable[Span], *, now_ns: int | None = None, seed: int = 7
         seed: The same one makes the same rounds.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
-    traces: dict[str, dict[str, Span]] = defaultdict(dict)
+    traces: dict[str, list[Span]] = defaultdict(list)
     for record in records:
         if record.outcome != Outcome.RUNNING:
-            traces[record.trace_id][record.id] = record
-    begin = min((record.start_ns for trace in traces.values() for record in trace.values()), default=now_ns)
+            traces[record.trace_id].append(record)  # a call that was tried again comes as often as it was tried
+    begin = min((record.start_ns for trace in traces.values() for record in trace), default=now_ns)
     chance = random.Random(seed)
-    for day in range(DAYS, 0, -1):
+    for number, start in enumerate(starts(now_ns, chance)):
+        share = chance.uniform(LEAST, 1.0)
+        chosen = [trace for trace in traces.values() if chance.random() < share]
+        yield [
+            again(record, str(number), start - begin, pace)
+            for trace, pace in ((trace, chance.lognormvariate(0, 0.35)) for trace in chosen)
+            for record in trace
+        ]
+
+
+def starts(now_ns: int, chance: random.Random) -> Iterator[int]:
+    """When the rounds begin: on the days before in the hours of work, and all over the last day."""
+    for day in range(DAYS, 1, -1):
         midnight = (now_ns // DAY_NS - day) * DAY_NS
         weekend = datetime.fromtimestamp(midnight // 10**9, UTC).weekday() >= 5
-        for number in range(chance.randint(*(QUIET if weekend else BUSY))):
-            start = midnight + int(chance.uniform(*HOURS) * HOUR_NS)
-            share = chance.uniform(LEAST, 1.0)
-            chosen = [trace for trace in traces.values() if chance.random() < share]
-            yield [
-                again(record, f"{day}.{number}", start - begin, pace)
-                for trace, pace in ((trace, chance.lognormvariate(0, 0.35)) for trace in chosen)
-                for record in trace.values()
-            ]
+        for _ in range(chance.randint(*(QUIET if weekend else BUSY))):
+            yield midnight + int(chance.uniform(*HOURS) * HOUR_NS)
+    for hour in range(LAST, 0, -3):
+        yield now_ns - int((hour + chance.random()) * HOUR_NS)
 
 
 def again(record: Span, salt: str, shift: int, pace: float) -> Span:

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from asgi_llmobs.admin import Admin
-from asgi_llmobs.records import Cost, Kind
+from asgi_llmobs.records import Cost, Kind, Request
+from asgi_llmobs.scores import make_score
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.scores import give
 from asgi_llmobs.store.write import Sink
 from asgi_llmobs.testing import serve
 from tests.browser.conftest import Watched
@@ -18,7 +21,7 @@ from tests.making import SECOND, priced, request, span
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 PAGES = ("", "?by=model&and=route", "users", "users/ada", "properties", "properties/plan", "models", "models/acme",
-         "endpoints")  # fmt: skip
+         "endpoints", "scores?name=helpful", "scores?name=accuracy&by=route")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,10 @@ def board(chrome: Any) -> Iterator[str]:
         records += [root, request(trace_id=root.trace_id, parent_id=root.id, start_ns=start, route=root.route,
                                   user_id="ada", properties={"plan": "pro"}, **cost)]  # fmt: skip
     Sink(database).write(records)
+    for number, call in enumerate(each for each in records if isinstance(each, Request)):
+        helpful = make_score("helpful", number % 4 > 0, target="span", target_id=call.id)
+        accuracy = make_score("accuracy", number / 60, target="trace", target_id=call.trace_id)
+        give(database, replace(helpful, time_ns=call.start_ns), replace(accuracy, time_ns=call.start_ns))
     with serve(Admin(database=database, auth=lambda _: "owner", environ={})) as url:
         yield url
     database.dispose()
@@ -107,6 +114,24 @@ def test_reading_without_javascript(opened: Open, board: str) -> None:
     assert page.locator("[data-values] tbody tr").first.is_visible()
     page.locator("[data-values] tbody a").nth(5).click()
     page.get_by_role("heading", name="Requests").wait_for()
+
+
+def test_scores_of_one_name(opened: Open, board: str) -> None:
+    """A step of the chart has the scores of that time, a group the calls that were judged; groups are chosen."""
+    view = opened(board)
+    view.go("/scores")
+    page = view.page
+    page.get_by_role("link", name="helpful", exact=True).first.click()
+    page.get_by_text("Values of the charts as a table").click()
+    page.locator("[data-values] tbody tr", has_text="66.7 %").locator("a").first.click()
+    assert "name=helpful" in page.url and "until=" in page.url
+    assert page.locator(".said > li").count() == 3
+    view.go("/scores?name=helpful")
+    with page.expect_navigation():
+        page.get_by_label("Group by").select_option("property.plan")
+    page.locator("a[data-open]", has_text="60").click()
+    page.get_by_role("heading", name="Requests").wait_for()
+    assert "property.plan=pro" in page.url and page.locator("[data-row]").count() == 50
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])

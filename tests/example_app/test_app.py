@@ -41,8 +41,8 @@ def test_a_chat_streams_and_remembers(client: TestClient, llmobs: Captured) -> N
     }
     assert [message.role for message in two.messages] == ["system", "user", "assistant", "user"]
     assert [each.properties for each in (one, two)] == [
-        {"feature": "chat", "turn": "1"},  # this SDK sends the names of headers in lower case
-        {"feature": "chat", "turn": "2"},
+        {"feature": "chat", "plan": "pro", "turn": "1"},  # this SDK sends the names of headers in lower case
+        {"feature": "chat", "plan": "pro", "turn": "2"},
     ]
     assert one.first_token_ns is not None
 
@@ -89,6 +89,38 @@ def test_an_answer_from_the_guide(client: TestClient, llmobs: Captured) -> None:
     assert [each.operation for each in llmobs.requests] == ["embeddings", "embeddings", "chat"]
     assert [each.api for each in llmobs.requests][-1] == "anthropic.messages"
     assert len(llmobs.traces) == 1
+
+
+def test_what_people_and_programs_think(client: TestClient, llmobs: Captured) -> None:
+    """The answer from the guide judges itself; a traveller judges an answer by the id of its trace."""
+    client.post("/ask", json=turn("How big may my cabin baggage be?"))
+    trace = client.post("/chat", json=turn("Hello")).headers["x-trace-id"]
+    client.post("/feedback", json={"trace": trace, "helpful": False, "why": "too short"})
+
+    assert [(each.name, each.author) for each in llmobs.scores] == [
+        ("grounded", "word overlap"),
+        ("helpful", "traveller"),
+    ]
+    assert 0.5 < llmobs.scores[0].value <= 1
+    assert (llmobs.scores[1].trace_id or llmobs.scores[1].target_id, llmobs.scores[1].comment) == (trace, "too short")
+
+
+def test_a_cached_beginning_and_an_answer_cut_off(client: TestClient, llmobs: Captured) -> None:
+    """The second summary reads the rules from the cache; a long one ends at its forty tokens."""
+    for message in ("The weekend plan: days in Lisbon", "A short note"):
+        client.post("/summary", json=turn(message))
+
+    long, short = llmobs.requests
+    assert long.finish_reasons == ("max_tokens",) and short.finish_reasons == ("end_turn",)
+    assert short.cache_read and short.cache_read > 1_000 and not long.cache_read
+    assert [each.label for each in llmobs.scores] == ["cut off", "whole"]
+
+
+def test_a_picture_goes_along(client: TestClient, llmobs: Captured) -> None:
+    """A PNG in the question, kept as what it is."""
+    assert client.post("/photo", json=turn("Which beach is this?")).json()["answer"]
+    parts = llmobs.requests[0].messages[0].parts
+    assert [part.mime_type for part in parts if part.type != "text"] == ["image/png"]
 
 
 def test_a_retry_is_an_attempt(client: TestClient, llmobs: Captured) -> None:

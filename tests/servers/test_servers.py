@@ -1,9 +1,12 @@
 """The same app on every server: calls linked to their requests, streams given up, nothing lost at a graceful stop."""
 
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
+import httpx
 import pytest
 
 from tests.servers.serving import APP, SERVERS, Row, Served, served
@@ -78,3 +81,21 @@ def test_without_lifespan_at_most_the_last_moment_is_lost(tmp_path: Path) -> Non
         server.stop()
 
         assert set(calls_by_text(server.rows())) == ids
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hypercorn", "granian"])
+def test_an_open_feed_holds_up_no_stop(name: str, tmp_path: Path) -> None:
+    """A server that waits for open answers gets its feeds back: at once where it can be asked, else in seconds."""
+    with served(SERVERS[name], tmp_path, LLMOBS_DEV="1") as server:
+        with httpx.stream("GET", f"{server.url}/_llmobs/live", trust_env=False, timeout=30) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("retry:")
+            stopping = Thread(target=server.stop, daemon=True)
+            began = time.monotonic()
+            stopping.start()
+            for _ in lines:
+                pass
+            seconds = time.monotonic() - began
+        stopping.join()
+        assert seconds < (2.5 if name == "hypercorn" else 12)
