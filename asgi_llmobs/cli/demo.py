@@ -25,7 +25,7 @@ __all__ = ["add"]
 # beside the package in a checkout, inside it in an installed wheel
 EXAMPLES = ("asgi_llmobs.example_app", "example_app")
 KEYS = {"OpenAI": "OPENAI_API_KEY", "Anthropic": "ANTHROPIC_API_KEY"}
-PAUSE = 0.01  # seconds between two writes, in which the engine gets its turn
+PAUSE = 0.04  # seconds between two writes at least, in which the engine gets its turn
 NEEDS_EXTRA = "the demo needs a few more packages: pip install 'asgi_llmobs[demo]'"
 
 
@@ -87,8 +87,9 @@ def write_history(engine: Remembering) -> None:
 
     sink = Sink(engine.database)
     for batch in earlier(engine.remembered):
+        began = time.monotonic()
         sink.write(batch)
-        time.sleep(PAUSE)
+        time.sleep(max(PAUSE, (time.monotonic() - began) / 4))
 
 
 async def drive(traffic: Any, url: str, fake: Any) -> None:
