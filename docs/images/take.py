@@ -13,15 +13,16 @@ PORT = 8765
 ADMIN = f"http://127.0.0.1:{PORT}/_llmobs/"
 CHROMIUM = sys.argv[1] if len(sys.argv) > 1 else "/usr/bin/chromium"
 HERE = Path(__file__).parent
+ASKED = "children status:ok user:ada model:gpt-4.1-mini"
 COLOURS = 192  # more cannot be told apart on pages of text
 LARGEST = 150_000  # bytes of a picture
 
 
 def pictures() -> dict[str, str]:
     """The pages that the README and the docs show, by the name of their picture."""
-    rows = httpx.get(f"{ADMIN}traces.json").json()["rows"]
+    rows = httpx.get(f"{ADMIN}traces.json", timeout=60).json()["rows"]
     agent = next(row for row in rows if row["name"] == "POST /agent")
-    asked = httpx.get(f"{ADMIN}requests.json", params={"q": "children status:ok user:ada"}).json()["rows"][0]
+    asked = httpx.get(f"{ADMIN}requests.json", params={"q": ASKED}, timeout=60).json()["rows"][0]
     return {
         "first-page": "requests",
         "request": f"requests/{asked['id']}",

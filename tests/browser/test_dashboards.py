@@ -21,7 +21,7 @@ from tests.making import SECOND, priced, request, span
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 PAGES = ("", "?by=model&and=route", "users", "users/ada", "properties", "properties/plan", "models", "models/acme",
-         "endpoints", "scores?name=helpful", "scores?name=accuracy&by=route")  # fmt: skip
+         "endpoints", "scores?name=accuracy&by=route")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

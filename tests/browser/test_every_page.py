@@ -68,7 +68,13 @@ def site(ids: dict[str, str]) -> Iterator[str]:
     call, span = canaries(HOSTILE)
     many = [request(f"Question {n}", f"Answer {n}", start_ns=START - n * SECOND) for n in range(60)]
     Sink(filled).write([call, span, *many])
-    ids.update(first=records["first"].id, trace=records["first"].trace_id, canary=call.id, hostile=call.trace_id)
+    ids.update(
+        plain=many[0].id,
+        first=records["first"].id,
+        trace=records["first"].trace_id,
+        canary=call.id,
+        hostile=call.trace_id,
+    )
 
     def owner(_: Any) -> bool:
         return True
@@ -148,7 +154,7 @@ def test_every_page(browser: Any, site: str, ids: dict[str, str], scheme: Any, j
 
 @pytest.mark.parametrize(
     "point",
-    ["", "requests", "requests/{first}", "traces", "traces/{trace}", "sessions", "endpoints", "scores?name=accuracy"],
+    ["", "requests", "requests/{plain}", "traces", "traces/{trace}", "sessions", "endpoints", "scores?name=accuracy"],
 )
 def test_first_page_is_light(watched: Watched, site: str, ids: dict[str, str], point: str) -> None:
     """Fifty rows take few requests and few bytes; neither the stream of a live list nor thumbnails are waited for."""
