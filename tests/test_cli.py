@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -137,11 +138,11 @@ class TestDemo:
         requests, traces, sessions = (int(number) for number in found.groups()[:3])
         assert requests > traces > sessions > 100
         assert [word.split()[1] for word in found[4].split(", ")] == ["ok", "error", "cancelled"]
-        with sqlite3.connect(database) as store:
+        assert [path.name for path in tmp_path.iterdir()] == [database.name]
+        with closing(sqlite3.connect(database)) as store:
             (days,) = store.execute("SELECT count(DISTINCT start_ns / 86400000000000) FROM llmobs_spans").fetchone()
             kinds = {kind for (kind,) in store.execute("SELECT DISTINCT kind FROM llmobs_scores")}
         assert days > 8 and kinds == {"thumbs", "number", "label"}
-        assert [path.name for path in tmp_path.iterdir()] == [database.name]
 
     @pytest.mark.sdk
     @pytest.mark.slow
