@@ -129,7 +129,7 @@ def grow(path: str, target: Target, times: int, step: int | None = None, searche
         target.index(moved, 0)
     for copy in range(1, times):
         clock = time.monotonic()
-        whole = copy % searched == 0
+        whole = (times - 1 - copy) % searched == 0  # the last one has
         for table in COPIED:
             if table == "llmobs_contents" and not whole:
                 continue

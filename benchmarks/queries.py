@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.figures import edges
 from asgi_llmobs.queries.requests import get_request, list_requests
 from asgi_llmobs.queries.sessions import get_session, list_sessions
 from asgi_llmobs.queries.traces import get_trace, list_traces
@@ -80,15 +81,14 @@ def measured(query: Callable[[], Any], runs: int) -> tuple[float, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spans", type=int, default=100_000)
-    parser.add_argument("--store", help="database URL; a new SQLite file unless given")
+    parser.add_argument("--store", help="database URL, filled where it is empty; a new SQLite file unless given")
     parser.add_argument("--keep", help="folder for that file; it is filled only where it is not there yet")
     parser.add_argument("--runs", type=int, default=9)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(options.keep or folder, f"llmobs-{options.spans}.db")
-        there = os.path.exists(path)
         database = Database(options.store or f"sqlite:///{path}")
-        if not there:
+        if edges(database, "default") == (None, None):
             store(database, options.spans)
         for name, query in cases(database).items():
             milliseconds, result = measured(query, options.runs)
