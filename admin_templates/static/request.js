@@ -71,7 +71,7 @@ for (const kind of ["input", "focusin"]) {
 // JSON as a tree: fetched once there is some to be seen
 const plant = async (place) => {
   const trees = document.querySelector("[data-trees]")?.dataset.trees;
-  if (trees && [...place.querySelectorAll("pre[data-json]")].some((pre) => pre.textContent.length >= 240 && pre.getClientRects().length)) await import(new URL(trees, import.meta.url).href);
+  if (trees && [...place.querySelectorAll("pre[data-json]")].some((pre) => pre.textContent.length >= 240 && !pre.closest("details:not([open])"))) await import(new URL(trees, import.meta.url).href);
 };
 plant(document);
 document.addEventListener("toggle", (event) => { if (event.target.open) plant(event.target); }, true);
