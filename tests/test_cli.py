@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -149,25 +150,30 @@ class TestDemo:
     def test_serves_until_it_is_stopped(self, tmp_path: Path) -> None:
         """The printed address shows the calls; Ctrl-C ends it without a traceback."""
         with subprocess.Popen(
-            [*MODULE, "demo"],
+            [*MODULE, "demo", "--no-history"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=tmp_path,
             env=environment(),
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job is deaf to it
         ) as process:
             assert process.stdout is not None
-            printed = ""
-            while "Ctrl-C" not in printed:
-                line = process.stdout.readline()
-                assert line, printed
-                printed += line
-            (url,) = re.findall(r"the admin: (\S+)", printed)
-            page = httpx.get(f"{url}requests", trust_env=False)
-            twin = httpx.get(f"{url}requests.json", trust_env=False)
-            process.send_signal(signal.SIGINT)
-            rest = process.stdout.read()
+            try:
+                printed = ""
+                while "Ctrl-C" not in printed:
+                    line = process.stdout.readline()
+                    assert line, printed
+                    printed += line
+                (url,) = re.findall(r"the admin: (\S+)", printed)
+                page = httpx.get(f"{url}requests", trust_env=False)
+                twin = httpx.get(f"{url}requests.json", trust_env=False)
+                process.send_signal(signal.SIGINT)
+                rest = process.stdout.read()
+            except BaseException:
+                process.kill()
+                raise
 
         assert page.status_code == 200
         assert "gpt-4.1-mini" in page.text

@@ -125,6 +125,6 @@ def test_an_installed_command_says_its_version(python: Path, tmp_path: Path) -> 
 
 def test_an_installed_demo_runs(python: Path, tmp_path: Path) -> None:
     """The demo needs no checkout: its app is inside the wheel."""
-    printed = run(python.parent / "llmobs", "demo", "--once", cwd=tmp_path)
+    printed = run(python.parent / "llmobs", "demo", "--once", "--no-history", cwd=tmp_path)
 
-    assert "19 LLM requests in 14 traces" in printed
+    assert "29 LLM requests in 21 traces" in printed
