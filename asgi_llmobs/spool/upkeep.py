@@ -1,5 +1,6 @@
 """What a spool's thread does: write what came late, make room, keep open calls apart, take over what the dead left."""
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ ROOM_SECONDS = 0.2  # that making room takes at a time
 LATE_SECONDS = 0.5  # that writing what came late does
 PART_SECONDS = 0.25  # how often it is noted what streams slowly
 IDLE_SECONDS = 1.0
+TURN_SECONDS = 1.0  # that the end waits for a look that is under way
 LASTING_NS = 100_000_000  # a call that is under way for longer has its request noted
 DECODE_LIMIT = 64 * 1024 * 1024
 BREATH = 0.0002  # who waits for the lock or the interpreter gets it
@@ -45,10 +47,15 @@ class Upkeep:
         self._plain = full and redactor is None
         self._estates: set[Estate] = set()
         self._strange: set[str] = set()  # folders that are not ours to take
+        self._turn = threading.Lock()  # where no thread can be had for it, several may be at it
         self.adopt_at = 0.0
 
     def look(self) -> None:
         """Everything that is due."""
+        with self._turn:
+            self._look()
+
+    def _look(self) -> None:
         with safely("spool files"):
             lost = self._spool.journal.look_after()
             if lost:
@@ -311,9 +318,14 @@ class Upkeep:
 
     def close(self) -> None:
         """Write what came late, let go of what the dead left and nobody needs any more."""
-        if not self._spool.empty():
-            self._write_late()
-        self._settle()
+        if not self._turn.acquire(timeout=TURN_SECONDS):
+            return  # somebody stands still before a disk: what is in the files is found by the next start
+        try:
+            if not self._spool.empty():
+                self._write_late()
+            self._settle()
+        finally:
+            self._turn.release()
 
     def forsake(self) -> None:
         """Close every file of the dead and delete none."""

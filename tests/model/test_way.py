@@ -129,7 +129,10 @@ class Way(RuleBasedStateMachine):
     @rule()
     def stop(self) -> None:
         """An orderly end, and the next start: what could not be stored waits in files, or is lost with the memory."""
+        thread = self.writer._thread
         self.writer.close(0.1)
+        if thread is not None:
+            thread.join(10)  # a process that is over has none that goes on
         self.died(self.spool.counters().spooled == 0)
 
     @rule()
@@ -178,7 +181,7 @@ class Way(RuleBasedStateMachine):
         self.comes_back()
         self.stop()
         if self.durable:
-            self.spool._adopt_at = 0.0
+            self.spool._upkeep.adopt_at = 0.0
             self.spool.tend()
         assert self.writer.flush(20)
         rows = self.rows()
