@@ -606,6 +606,17 @@ def places(database: Database) -> dict[str, Place]:
     }
 
 
+USUAL = (
+    "alone",
+    "mounted",
+    "nested, root path in the path",
+    "prefix stripped by a proxy",
+    "another prefix put in by a proxy",
+    "middleware",
+    "middleware, root path beside the path",
+)
+
+
 class TestMounts:
     """Every address on every page is relative, so it works wherever the admin stands."""
 
@@ -635,7 +646,13 @@ class TestMounts:
             waiting += [urljoin(path, href).partition("#")[0] for href in page.links()]
         assert len(seen) > 40
 
-    @pytest.mark.parametrize("name", list(places(Database("sqlite://"))))
+    @pytest.mark.parametrize(
+        "name",
+        [
+            name if name in USUAL else pytest.param(name, marks=pytest.mark.long)
+            for name in places(Database("sqlite://"))
+        ],
+    )
     def test_every_link_leads_to_a_page(self, database: Database, name: str) -> None:
         """From the address without its slash on, each link, file and form of each page stays below the mount."""
         place = places(database)[name]

@@ -211,7 +211,7 @@ def fail(*_: object) -> None:
     raise RuntimeError("injected")
 
 
-@pytest.mark.parametrize("what", ["rule", "store", "reading"])
+@pytest.mark.parametrize("what", [pytest.param("rule", marks=pytest.mark.slow), "store", "reading"])
 def test_f26_what_is_slow_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """It works in the writer's thread: the app answers as fast as without it, and the counters add up."""
 
