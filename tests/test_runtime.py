@@ -412,7 +412,7 @@ def test_7_forks_while_the_writer_works(tmp_path: Path) -> None:
         threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for number in range(30):
+        for number in range(12):
             pid = os.fork()
             if not pid:
                 with span("child"):
