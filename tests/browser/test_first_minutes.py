@@ -156,7 +156,7 @@ def test_theme(travelled: str, opened: Open) -> None:
     assert sum(background(page)) > 600, "the third is the system's again"
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_phone(travelled: str, opened: Open, scheme: str) -> None:
     """At 390 pixels no page is wider than the screen, and what is tapped is there."""
     watched = opened(travelled, viewport={"width": 390, "height": 800}, color_scheme=scheme, has_touch=True)
@@ -169,7 +169,7 @@ def test_phone(travelled: str, opened: Open, scheme: str) -> None:
     watched.page.wait_for_url("**/requests/*")
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_accessible(travelled: str, opened: Open, scheme: str) -> None:
     """axe finds nothing serious on any page, in either theme."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

@@ -203,7 +203,7 @@ def test_beside_the_list(site: str, opened: Open, ids: dict[str, str]) -> None:
     sync_api.expect(panel.get_by_text("Copied")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_accessibility(site: str, opened: Open, ids: dict[str, str], scheme: str) -> None:
     """axe finds nothing serious, with and without a comparison; no page is wider than a phone."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

@@ -141,7 +141,7 @@ def watched(live: Path, folder: Path) -> Iterator[Watched]:
             process.stdout.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long  # how much is lost says something on a calm machine only
 @pytest.mark.timeout(180)
 def test_f3_the_power_fails(tmp_path: Path) -> None:
     """Whenever it does, the database is sound, and what had ended a second before is there, once."""
