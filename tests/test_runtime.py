@@ -432,7 +432,7 @@ def test_7_forks_while_the_writer_works(tmp_path: Path) -> None:
         stop.set()
         for thread in threads:
             thread.join()
-        assert obs.flush()
+        assert obs.flush(40)
         stats = obs.stats()
         assert stats.captured == stats.stored, stats
         assert stats.failures == {}, stats

@@ -87,7 +87,7 @@ def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Plac
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("name", "times"),
-    [pytest.param("uvicorn-2", 5, marks=SLOW), *(pytest.param(name, 20, marks=LONG) for name in SERVERS)],
+    [pytest.param("uvicorn-2", 2, marks=SLOW), *(pytest.param(name, 20, marks=LONG) for name in SERVERS)],
 )
 def test_f1_again_and_again(name: str, times: int, place: Place) -> None:
     """SIGTERM under load twenty times, on one database; CI does it five times."""

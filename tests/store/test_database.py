@@ -229,7 +229,7 @@ START_TOGETHER = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(180)  # eight interpreters import the store
 def test_many_processes_start_on_an_empty_database(database_url: str) -> None:
     """Eight processes that open the same new database at once all write all they have."""

@@ -52,6 +52,7 @@ def test_f18_first_starts(server: PostgresServer) -> None:
         database.dispose()
 
 
+@pytest.mark.long
 def test_f18_two_versions_start_at_once(server: PostgresServer) -> None:
     """The newer one always succeeds; the older one does before it, and is told the reason after it."""
     _, words = started(server, "both", 4)
