@@ -193,7 +193,13 @@ def test_beside_the_list(site: str, opened: Open, ids: dict[str, str]) -> None:
     page = watched.page
     watched.go(f"/requests?open={ids['second']}")
     panel = page.get_by_role("complementary", name="Request")
-    panel.get_by_label("Moment of the stream").focus()
+    slider, said = panel.get_by_label("Moment of the stream"), panel.locator("[data-said]")
+    for _ in range(40):  # what is in the panel is brought to life a moment after it is there
+        slider.focus()
+        if said.is_visible():
+            break
+        slider.blur()
+        page.wait_for_timeout(100)
     sync_api.expect(panel.locator("[data-said]")).to_have_text("".join(WORDS))
     panel.get_by_text("Raw response body").click()
     panel.locator("#response-body").get_by_role("button", name="As a tree").click()
