@@ -3,14 +3,14 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Required, TypedDict, Unpack
 
 from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.store import removal, scores
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.values import name
 
-__all__ = ["Erased", "clean", "erase", "mentions", "take_out"]
+__all__ = ["Erased", "Target", "clean", "erase", "mentions", "take_out"]
 
 STEP = 200  # spans that go in one transaction at most
 PAUSE_SECONDS = 0.02  # in which others may write
@@ -28,15 +28,17 @@ class Erased(NamedTuple):
     left: str | None = None
 
 
-def erase(
-    database: Database,
-    *,
-    project: str,
-    user: str | None = None,
-    session: str | None = None,
-    id: str | None = None,
-    trace: str | None = None,
-) -> Erased:
+class Target(TypedDict, total=False):
+    """What is to go."""
+
+    project: Required[str]  # in which it is
+    user: str | None  # all of a user
+    session: str | None  # all of a session
+    id: str | None  # one span or request alone
+    trace: str | None  # a whole trace
+
+
+def erase(database: Database, **target: Unpack[Target]) -> Erased:
     """Delete everything of what is named, also what is pinned, and every byte of it. Blocking, and it takes its time.
 
     Of a user or a session every trace goes that has a span of theirs. Writers go on, but for the end: they wait while a
@@ -44,41 +46,29 @@ def erase(
 
     Args:
         database: The store.
-        project: In which project.
-        user: All of a user.
-        session: All of a session.
-        id: One span or request alone.
-        trace: A whole trace.
+        target: Of whom or what, see :class:`Target`.
 
     Raises:
         StoreError: The database cannot be read or written.
     """
-    traces, spans = take_out(database, project=project, user=user, session=session, id=id, trace=trace)
+    traces, spans = take_out(database, **target)
     return Erased(traces, spans, clean(database))
 
 
-def take_out(
-    database: Database,
-    *,
-    project: str,
-    user: str | None = None,
-    session: str | None = None,
-    id: str | None = None,
-    trace: str | None = None,
-) -> tuple[int, int]:
+def take_out(database: Database, **target: Unpack[Target]) -> tuple[int, int]:
     """As :func:`erase`, but for the bytes: those are left where they were until :func:`clean`; how many traces and
     spans."""
-    place = name(project) or ""
+    place, user, session = name(target["project"]) or "", name(target.get("user")), name(target.get("session"))
     spans = 0
-    if id is not None:
+    if (id := target.get("id")) is not None:
         with database.write() as connection:
             spans += removal.remove_one(connection, place, name(id) or "")
     with database.read(fresh=True) as connection:
-        traces = removal.traces_of(connection, place, user=name(user), session=name(session))
-    if trace is not None:
+        traces = removal.traces_of(connection, place, user=user, session=session)
+    if (trace := target.get("trace")) is not None:
         traces.append(name(trace) or "")
     with database.write() as connection:
-        scores.forget(connection, place, traces=traces, session=name(session), author=name(user))
+        scores.forget(connection, place, traces=traces, session=session, author=user)
     for first in range(0, len(traces), STEP):
         chosen = traces[first : first + STEP]
         left = True

@@ -9,9 +9,9 @@ import pytest
 
 from asgi_llmobs import runtime, safely, uninstrument_httpx
 from asgi_llmobs.testing import FakeProvider
-from tests.databases import database, database_url, made_schema, postgres
+from tests.databases import database, database_url, made_schema, postgres, postgres_store
 
-__all__ = ["database", "database_url", "made_schema", "postgres"]
+__all__ = ["database", "database_url", "made_schema", "postgres", "postgres_store"]
 
 
 @pytest.fixture(autouse=True)

@@ -88,15 +88,29 @@ def made_schema(postgres: str) -> Iterator[str]:
         yield str(make_url(url).database)
 
 
-@pytest.fixture(params=BACKENDS)
-def database(request: Any, tmp_path: Path) -> Iterator[Database]:
-    """An empty store, on each kind of database in turn."""
+@contextmanager
+def new_store(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty store on a database of the kind *backend*."""
     with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = stack.enter_context(new_database("sqlite", tmp_path, request))
+        if backend == "sqlite":
+            url = stack.enter_context(new_database(backend, folder, request))
         else:
             server, template = request.getfixturevalue("postgres"), request.getfixturevalue("made_schema")
             url = stack.enter_context(postgres_database(server, template))
         made = Database(url)
         yield made
         made.dispose()
+
+
+@pytest.fixture(params=BACKENDS)
+def database(request: Any, tmp_path: Path) -> Iterator[Database]:
+    """An empty store, on each kind of database in turn."""
+    with new_store(request.param, tmp_path, request) as made:
+        yield made
+
+
+@pytest.fixture
+def postgres_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty store on PostgreSQL."""
+    with new_store("postgresql", tmp_path, request) as made:
+        yield made

@@ -6,7 +6,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert "read-only" in found["last_error"]
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that another user can come to; each session of pytest closes the parents of ``tmp_path`` again."""
+    folder = Path(tempfile.mkdtemp(prefix="llmobs-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 def give(folder: Path, owner: int, *, writable: bool) -> None:
     """All of *folder* to *owner*; others may read it at most, and it itself write only if *writable*."""
     for path in (folder, *folder.rglob("*")):
@@ -158,15 +168,12 @@ def give(folder: Path, owner: int, *, writable: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("taken", ["before the start", "later"])
-def test_f7_permissions_that_are_taken_away(tmp_path: Path, taken: str) -> None:
+def test_f7_permissions_that_are_taken_away(public: Path, taken: str) -> None:
     """Whenever that is: the app answers as before, and once they are given back all is stored, without a restart."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root, to take them from another user")
-    folder = tmp_path / "data"
+    folder = public / "data"
     check(run(folder))
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
-            parent.chmod(parent.stat().st_mode | 0o055)
     give(folder, 65534, writable=True)
     script = [sys.executable, "-m", "tests.crash.fault_script", f"sqlite:///{folder / 'llmobs.db'}", str(folder)]
     rounds = [True, False, False, True] if taken == "later" else [False, False, True]

@@ -30,11 +30,9 @@ KEYS = partitions.KEYS
 
 
 @pytest.fixture
-def database(postgres: str) -> Iterator[Database]:
-    with postgres_database(postgres) as url:
-        made = Database(url)
-        yield made
-        made.dispose()
+def database(postgres_store: Database) -> Database:
+    """Only PostgreSQL has partitions."""
+    return postgres_store
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A partition a day on PostgreSQL: made when it is needed, found again, dropped whole; also on other servers."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -24,11 +23,9 @@ TODAY = int(time.time()) // 86_400
 
 
 @pytest.fixture
-def database(postgres: str) -> Iterator[Database]:
-    with postgres_database(postgres) as url:
-        made = Database(url)
-        yield made
-        made.dispose()
+def database(postgres_store: Database) -> Database:
+    """Only PostgreSQL has partitions."""
+    return postgres_store
 
 
 @pytest.fixture
