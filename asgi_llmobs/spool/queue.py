@@ -9,9 +9,10 @@ from asgi_llmobs.records import Exchange
 from asgi_llmobs.spool.base import Entry, weight, without_bodies
 from asgi_llmobs.spool.segment import Place
 
-__all__ = ["WAITING", "Item", "Queue"]
+__all__ = ["GONE", "SWEPT", "WAITING", "Item", "Queue"]
 
 MAX_ENTRIES = 100_000
+SWEPT = 1_000  # those that are over may stay in a queue until they are so many, or as many as wait
 WAITING, TAKEN, GONE = range(3)
 
 
@@ -57,6 +58,8 @@ class Queue:
         """The newest one."""
         if item.recorded and not item.late and item.held and self.memory + item.held > self.budget:
             item.entry, item.held = None, 0
+        if max(len(self._waiting), len(self._fat), len(self._held)) > 2 * self.spooled + SWEPT:
+            self._sweep()
         self._waiting.append(item)
         self._fat.append(item)
         self.spooled += 1
@@ -88,6 +91,22 @@ class Queue:
             item = self._held.popleft()
             if item.state == WAITING and not item.recorded:
                 self.drop(item)
+
+    def _sweep(self) -> None:
+        """Let go of those that are over: as long as the writer cannot store what it took, nothing else does."""
+        # into new ones: a finalizer may add one more meanwhile
+        waiting, self._waiting = self._waiting, deque()
+        fat, self._fat = self._fat, deque()
+        held, self._held = self._held, deque()
+        for item in waiting:
+            if item.state == WAITING:
+                self._waiting.append(item)
+        for item in fat:
+            if item.state == WAITING:
+                self._fat.append(item)
+        for item in held:
+            if item.state == WAITING and item.held:
+                self._held.append(item)
 
     def every(self) -> list[Item]:
         """All that wait, but for those that are taken."""

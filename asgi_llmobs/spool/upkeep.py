@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from asgi_llmobs.spool.adoption import Estate, estates
 from asgi_llmobs.spool.base import Entry, weight, without_bodies
 from asgi_llmobs.spool.frames import Kind
 from asgi_llmobs.spool.ledger import Ledger, Open
-from asgi_llmobs.spool.queue import GONE, WAITING, Item
+from asgi_llmobs.spool.queue import GONE, SWEPT, WAITING, Item
 from asgi_llmobs.spool.segment import MOVED, Place, Segment
 
 __all__ = ["Upkeep"]
@@ -87,9 +88,20 @@ class Upkeep:
         while late and time.monotonic() < until:
             item = late[0]
             if item.state != GONE and item.late and not self._write(item):
+                self._pass_over()
                 return
             late.popleft()
             time.sleep(BREATH)
+
+    def _pass_over(self) -> None:
+        """Nothing can be written, perhaps for days: let go of those that were given up meanwhile."""
+        spool = self._spool
+        with spool.lock:
+            if len(spool.late) > 2 * spool.queue.spooled + SWEPT:
+                late, spool.late = spool.late, deque()
+                for item in late:
+                    if item.state != GONE and item.late:
+                        spool.late.append(item)
 
     def _write(self, item: Item) -> bool:
         spool, entry = self._spool, item.entry

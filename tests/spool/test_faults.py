@@ -1,5 +1,6 @@
 """What may happen to a spool's files while they are used: cut short, deleted, no descriptors, a disk that hangs."""
 
+import gc
 import os
 import resource
 import subprocess
@@ -15,6 +16,7 @@ from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.spool import DurableSpool, Entry
 from asgi_llmobs.spool import journal as journal_module
+from asgi_llmobs.spool import queue as queue_module
 from asgi_llmobs.spool import upkeep as upkeep_module
 from tests.spool.calls import call, finish, span, stream
 from tests.spool.test_durable import ROOT, balanced, drain, files, texts
@@ -116,6 +118,27 @@ def test_f9_a_disk_that_does_not_answer_is_not_waited_for(spool: DurableSpool, m
     spool.journal._busy_at = 0.0
 
     assert texts(drain(spool)) == [b"before", b"meanwhile"]
+
+
+@pytest.mark.parametrize("disk", ["there", "full"])
+def test_f21_an_outage_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str) -> None:
+    """The writer cannot store what it took, for days: of what was given up meanwhile nothing stays in memory."""
+    monkeypatch.setattr(queue_module, "MAX_ENTRIES", 50)
+    monkeypatch.setattr(queue_module, "SWEPT", 50)
+    monkeypatch.setattr(upkeep_module, "SWEPT", 50)
+    spool = another(tmp_path, segment=64 * KB if disk == "there" else 1 << 40)
+    spool.put(finish(call()))
+    assert len(spool.take(10)) == 1
+    for number in range(1_000):
+        spool.put(finish(call()))
+        if number % 50 == 0:
+            spool.tend()
+    counters = balanced(spool)
+
+    alive = [found for found in gc.get_objects() if isinstance(found, queue_module.Item)]
+    assert counters.durable == (disk == "there") and counters.spooled <= 51 and counters.dropped["spool full"] >= 950
+    assert len(alive) < 250
+    spool.forsake()
 
 
 def test_f5_a_small_disk_in_use(tmp_path: Path) -> None:
