@@ -68,6 +68,8 @@ def chunks(wire: Wire, reading: Reading, pieces: Pieces | None = None) -> Iterat
         data = parse_json(event.data)
         if isinstance(data, dict):
             yield Chunk(event.type, data, event.end)
+        elif event.type == "error" and event.data.strip():  # of a proxy, in plain words
+            yield Chunk(event.type, {"error": event.data.decode("utf-8", "replace")}, event.end)
         elif event.data.strip():
             broken(event, wire, reading)
 

@@ -164,6 +164,8 @@ def take_v1(data: dict[str, Any], end: int, draft: Draft, reading: Reading, *, w
     """Take in a version 1 answer, or an event of its stream, whose last one repeats the whole."""
     reading.response_id = named(data.get("generation_id")) or reading.response_id
     last = obj(data.get("response"))
+    if data.get("event_type") == "tool-calls-generation" and not whole:
+        last = last or data  # repeats what the chunks before it said
     if whole or not last:
         draft.write("text", data.get("text"), end)
     elif not draft.blocks:
@@ -183,8 +185,9 @@ def take_v1(data: dict[str, Any], end: int, draft: Draft, reading: Reading, *, w
     warnings_of(meta, reading)
     if data.get("is_finished") is True or data.get("event_type") == "stream-end":
         reading.ended = True
-        if draft.finish_reason in ("ERROR", "ERROR_TOXIC", "ERROR_LIMIT") and data.get("error"):
-            reading.error = {"type": draft.finish_reason, "code": None, "message": as_text(data["error"])}
+        failure = data.get("error") or data.get("err")
+        if draft.finish_reason in ("ERROR", "ERROR_TOXIC", "ERROR_LIMIT") and failure:
+            reading.error = {"type": draft.finish_reason, "code": None, "message": as_text(failure)}
 
 
 def read_v1_chat(wire: Wire, reading: Reading) -> None:

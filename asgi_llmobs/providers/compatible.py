@@ -8,7 +8,8 @@ from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.openai import ROUTES
 from asgi_llmobs.providers.openai_chat import CHAT, COMPLETIONS, read_chat
 from asgi_llmobs.providers.openai_media import EMBEDDINGS, IMAGES, SPEECH, TRANSCRIPTION, read_embeddings
-from asgi_llmobs.providers.values import obj
+from asgi_llmobs.providers.openai_responses import RESPONSES, read_responses
+from asgi_llmobs.providers.values import array, obj
 from asgi_llmobs.records import Reading
 
 __all__ = ["ANY_HOST", "PROVIDERS"]
@@ -17,6 +18,9 @@ __all__ = ["ANY_HOST", "PROVIDERS"]
 def read_invocation(wire: Wire, reading: Reading) -> None:
     """A served model of Databricks or Hugging Face, whose task only the request's body tells."""
     body = obj(parse_json(wire.request_body))
+    if any(isinstance(item, dict) for item in array(body.get("input"))):  # an agent of Databricks
+        reading.api, reading.operation = RESPONSES.api, RESPONSES.operation
+        return read_responses(wire, reading)
     if "input" in body:
         reading.api, reading.operation = EMBEDDINGS.api, EMBEDDINGS.operation
         return read_embeddings(wire, reading)
@@ -25,6 +29,13 @@ def read_invocation(wire: Wire, reading: Reading) -> None:
     return read_chat(wire, reading)
 
 
+def read_cortex(wire: Wire, reading: Reading) -> None:
+    """Snowflake's own chat, whose stream has no other end than the usage of its last event."""
+    read_chat(wire, reading)
+    reading.ended = reading.ended or reading.usage is not None
+
+
+CORTEX = Dialect(CHAT.api, CHAT.operation, read_cortex)
 INVOCATION = Dialect(CHAT.api, CHAT.operation, read_invocation)
 
 # the paths that are a service's own, by its name
@@ -37,7 +48,7 @@ OWN_ROUTES: dict[str, tuple[Route, ...]] = {
     "huggingface": (route("POST", r"/pipeline/feature-extraction/", EMBEDDINGS),),
     "portkey": (route("POST", r"/prompts/[^/]+/completions/?$", CHAT),),
     "snowflake": (
-        route("POST", r"/cortex/inference[:/]complete$", CHAT),
+        route("POST", r"/cortex/inference[:/]complete$", CORTEX),
         route("POST", r"/cortex/inference[:/]embed$", EMBEDDINGS),
     ),
     "writer": (route("POST", r"/v1/chat/?$", CHAT),),

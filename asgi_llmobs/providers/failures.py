@@ -10,20 +10,31 @@ from asgi_llmobs.providers.values import array, named, obj
 __all__ = ["error_in", "error_of"]
 
 MAX_MESSAGE = 2000  # characters of an error page that are kept
-MESSAGE_KEYS = ("message", "Message", "msg", "error_message", "errorMessage", "detail", "error_description", "reason")
+MESSAGE_KEYS = (
+    "message",
+    "Message",
+    "msg",
+    "error_message",
+    "errorMessage",
+    "detail",
+    "error_description",
+    "reason",
+    "status_msg",
+)
 TYPE_KEYS = ("type", "__type", "error_type", "errorType", "status", "title")
 CODE_KEYS = ("code", "error_code", "errorCode", "status_code", "statusCode")
 MAX_NESTING = 8
+MARKS = (b'"error', b'"success"', b'"base_resp"')  # without one of them no answer of status 200 is an error
 
 
 def error_in(wire: Wire) -> dict[str, Any] | None:
     """The error that a whole answer reports by its status or in its body, ``None`` where it reports none."""
     failed = wire.status is not None and wire.status >= 400
-    if not failed and wire.response_body.find(b'"error', 0, 65536) < 0:
+    if not failed and all(wire.response_body.find(mark, 0, 65536) < 0 for mark in MARKS):
         return None
     value = parse_json(wire.response_body)
     if not failed:
-        return error_of(value) if isinstance(value, dict) and reports_error(value) else None
+        return reported(value) if isinstance(value, dict) else None
     error = error_of(value)
     if error is None:
         error = error_of(next((parse_json(item.data) for item in json_array_items(wire.response_body)), None))
@@ -37,10 +48,13 @@ def error_in(wire: Wire) -> dict[str, Any] | None:
     return error
 
 
-def reports_error(body: dict[str, Any]) -> bool:
-    """Whether an answer of status 200 is an error all the same."""
-    error = body.get("error")
-    return bool(error) and isinstance(error, dict | str) or (body.get("success") is False and bool(body.get("errors")))
+def reported(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The error that an answer of status 200 is all the same."""
+    error, state = body.get("error"), obj(body.get("base_resp"))
+    if state.get("status_code"):  # MiniMax
+        return error_of(state)
+    failed = body.get("success") is False or body.get("object") == "error"
+    return error_of(body) if failed or (error and isinstance(error, dict | str)) else None
 
 
 def error_of(value: Any, depth: int = 0) -> dict[str, Any] | None:
@@ -84,6 +98,8 @@ def own_fields(value: dict[str, Any]) -> dict[str, Any]:
     if message is None and array(obj(value.get("error")).get("details")):
         message = json.dumps(value["error"]["details"], ensure_ascii=False)
     kind = next((named(value.get(key)) for key in TYPE_KEYS if named(value.get(key))), None)
+    if kind is not None and kind == value.get("__type"):  # AWS puts a namespace before the name
+        kind = kind.rpartition("#")[2] or None
     return {
         "type": kind if kind != "error" else None,
         "code": code,

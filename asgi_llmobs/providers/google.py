@@ -154,7 +154,8 @@ def gemini_usage(usage: dict[str, Any], reading: Reading) -> Usage:
         reading.details["tool_use_input"] = tool_use
     if usage.get("trafficType"):
         reading.details["traffic_type"] = usage["trafficType"]
-    prompts, outputs = usage.get("promptTokensDetails"), usage.get("candidatesTokensDetails")
+    prompts = usage.get("promptTokensDetails")
+    outputs = usage.get("candidatesTokensDetails") or usage.get("responseTokensDetails")
     return Usage(
         input_tokens=plus(prompt, tool_use),
         output_tokens=plus(output, thoughts),
@@ -221,7 +222,8 @@ class Candidates:
 
     def part(self, draft: Draft, part: dict[str, Any], end: int) -> None:
         """Take in a part of a candidate."""
-        draft.write("reasoning" if part.get("thought") is True else "text", part.get("text"), end)
+        spoken = obj(part.get("audioTranscription")).get("text")
+        draft.write("reasoning" if part.get("thought") is True else "text", part.get("text") or spoken, end)
         call = obj(part.get("functionCall"))
         if call:
             self.call(draft, call, end)

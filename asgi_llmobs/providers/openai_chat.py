@@ -56,7 +56,9 @@ class CallPlaces:
     def find(self, index: int | None, identity: str | None, name: str | None) -> int | None:
         """The place of a call that has begun, ``None`` where a new one begins."""
         if identity in self.places:
-            return self.places[identity]
+            found = self.places[identity]
+            other = name is not None and self.names[found] not in (None, name)
+            return None if other and index is not None and index not in self.indexes else found
         last = len(self.ids) - 1 if self.ids else None
         known = self.indexes.get(index) if index is not None else last
         if known is None:
@@ -78,12 +80,21 @@ class Choice:
 
     def take(self, choice: dict[str, Any], end: int) -> None:
         """Take in a whole choice or the next piece of it."""
-        piece = obj(choice.get("delta"))
-        if not piece and (not is_stream(self.reading) or not self.draft.blocks):
-            piece = obj(choice.get("message"))
+        whole, piece = obj(choice.get("message")), obj(choice.get("delta"))
+        if not is_stream(self.reading):  # Perplexity has an empty delta beside the message
+            self.message(whole or piece, choice, end)
+        else:
+            self.message(piece, choice, end)
+            if whole and not self.draft.blocks:  # a service that streams no deltas, or all in one event
+                self.message(whole, choice, end)
+        self.finish(choice)
+
+    def message(self, piece: dict[str, Any], choice: dict[str, Any], end: int) -> None:
+        """Take in a message or the next piece of it."""
         self.reasoning(piece, end)
         self.content(piece.get("content"), end)
-        self.draft.write("text", choice.get("text"), end)
+        if not isinstance(piece.get("content"), str):  # Together gives the same text in both places
+            self.draft.write("text", choice.get("text"), end)
         self.draft.write("refusal", piece.get("refusal"), end)
         self.sound(obj(piece.get("audio")), end)
         for image in array(piece.get("images")):
@@ -92,12 +103,18 @@ class Choice:
         calls = piece.get("tool_calls")
         for call in calls if isinstance(calls, list) else [calls]:
             self.tool_call(obj(call), end)
+        self.listed_calls(array(piece.get("content_list")), end)
         function = obj(piece.get("function_call"))
         if function:
             self.call("function_call", function, None, end)
         if piece.get("type") == "tool_use":  # Snowflake's inference:complete
             self.tool_call({"id": piece.get("tool_use_id"), "function": piece}, end)
-        self.finish(choice)
+
+    def listed_calls(self, items: list[Any], end: int) -> None:
+        """Tool calls of a whole answer of Snowflake, which stand beside the text in a list of contents."""
+        for use in (obj(obj(item).get("tool_use")) for item in items):
+            if use:
+                self.tool_call({"id": use.get("tool_use_id"), "function": use}, end)
 
     def finish(self, choice: dict[str, Any]) -> None:
         reason = choice.get("finish_reason")
@@ -146,7 +163,10 @@ class Choice:
         if call:
             function = obj(call.get("function")) or obj(call.get("custom")) or call
             identity = named(call.get("id"))
-            place = self.calls.place(call.get("index"), identity, named(function.get("name")))
+            if is_stream(self.reading):
+                place = self.calls.place(call.get("index"), identity, named(function.get("name")))
+            else:
+                place = len(self.draft.by_key)  # each is whole, whatever its id says
             self.call(place, function, identity, end)
 
     def call(self, key: Hashable, function: dict[str, Any], identity: str | None, end: int) -> None:
@@ -228,7 +248,11 @@ class Answer:
         if not choices:
             self.bare(data, end)
         self.count(data.get("usage"))
-        self.count(obj(data.get("x_groq")).get("usage"))
+        groq = obj(data.get("x_groq"))
+        self.count(groq.get("usage"))
+        if groq.get("error"):
+            reading.error = error_of({"error": groq["error"]})
+            reading.ended = True
 
     def note(self, item: dict[str, Any], data: dict[str, Any]) -> None:
         """What else a choice may hold: usage (Moonshot), an error (OpenRouter), tools that the service ran (Groq)."""

@@ -19,7 +19,10 @@ from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["EMBEDDINGS", "IMAGES", "MODERATIONS", "SPEECH", "TRANSCRIPTION", "TRANSLATION"]
 
-NOT_PARAMETERS = frozenset("model input inputs prompt user stream messages image images mask file".split())
+NOT_PARAMETERS = frozenset(
+    "model model_id input inputs text prompt user stream messages image images mask file".split()
+)
+SOUNDS = ("audio", "audio_data", "audio_base64")  # of OpenAI, Mistral, ElevenLabs
 
 
 def request_fields(wire: Wire, reading: Reading) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def request_fields(wire: Wire, reading: Reading) -> dict[str, Any]:
         reading.stream_requested = string(body.get("stream")).strip().lower() == "true"
         if form.files:
             reading.input.append(Message(role="user", parts=tuple(form.files)))
-    reading.request_model = reading.request_model or path_model(wire.path)
+    reading.request_model = reading.request_model or named(body.get("model_id")) or path_model(wire.path)
     reading.user = named(body.get("user"))
     reading.parameters = rest(body, NOT_PARAMETERS)
     return body
@@ -159,19 +162,25 @@ def take_failure(kind: str, data: dict[str, Any], reading: Reading) -> None:
 def read_speech(wire: Wire, reading: Reading) -> None:
     """Speech: text in, sound out, as plain bytes or as events."""
     body = request_fields(wire, reading)
-    text_input(body.get("input"), reading)
-    reading.details["characters"] = len(string(body.get("input")))
+    spoken = body.get("input", body.get("text"))  # the latter is ElevenLabs'
+    text_input(spoken, reading)
+    reading.details["characters"] = len(string(spoken))
     if is_stream(reading):
         reading.ended = False
         for chunk in chunks(wire, reading):
             take_failure(chunk.type, chunk.data, reading)
-            if named(chunk.data.get("audio")) and reading.content_offset is None:
+            if any(named(chunk.data.get(name)) for name in SOUNDS) and reading.content_offset is None:
                 reading.content_offset = chunk.end
             if chunk.data.get("type") == "speech.audio.done" or chunk.type == "[DONE]":
                 take_common(chunk.data, reading)
                 reading.ended = True
         return
     size = len(wire.response_body)
+    if reading.framing == "json" and reading.error is None:
+        sound = next((sound for sound in map(answer_of(wire, reading).get, SOUNDS) if named(sound)), None)
+        if sound is not None:
+            reading.content_offset = size
+            reading.output.append(Message(role="assistant", parts=(blob(sound, None, "audio"),)))
     if reading.error is None and size and reading.framing in ("binary", "other"):
         kind = wire.response_headers.get("content-type", "").partition(";")[0] or None
         reading.details.update(media_size=size, media_type=kind)
@@ -222,11 +231,11 @@ def transcript_of(wire: Wire, reading: Reading) -> str:
     for chunk in chunks(wire, reading):
         kind = string(chunk.data.get("type"))
         take_failure(chunk.type, chunk.data, reading)
-        piece = chunk.data.get("delta")
-        if kind.endswith(".delta") and isinstance(piece, str) and piece:
+        piece = named(chunk.data.get("delta")) or named(chunk.data.get("text"))  # the latter is Mistral's
+        if kind.endswith(".delta") and piece:
             pieces.append(piece)
             reading.content_offset = reading.content_offset or chunk.end
-        if kind.endswith("text.done"):
+        if kind in ("transcript.text.done", "transcription.done"):
             whole = string(chunk.data.get("text"))
             take_common(chunk.data, reading)
             reading.ended = True

@@ -14,7 +14,7 @@ from asgi_llmobs.providers.openai_usage import openai_usage
 from asgi_llmobs.providers.values import array, as_text, blob, count, named, obj, rest, string
 from asgi_llmobs.records import Message, Part, Reading
 
-__all__ = ["COUNT_TOKENS", "RESPONSES"]
+__all__ = ["COUNT_TOKENS", "RESPONSES", "read_responses"]
 
 NOT_PARAMETERS = frozenset("model input instructions tools user stream".split())
 TERMINAL = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
@@ -154,13 +154,14 @@ class Items:
         return [self.items[key] if key in self.done else self.grown(key) for key in sorted(keys, key=str_key)]
 
     def grown(self, key: Any) -> dict[str, Any]:
-        item = dict(self.items.get(key) or {})
+        began = self.items.get(key) or {}
+        item = dict(began)
         for (field, kind, _), texts in self.pieces.get(key, {}).items():
             text = "".join(texts)
             if field in ("content", "summary"):
                 item.setdefault("type", "message" if kind in ("output_text", "refusal") else "reasoning")
                 part = {"type": kind, "refusal" if kind == "refusal" else "text": text}
-                item[field] = [*array(item.get(field)), part] if not text_of(item.get(field)) else item[field]
+                item[field] = item[field] if text_of(began.get(field)) else [*array(item.get(field)), part]
             else:
                 item.setdefault("type", kind)
                 item[field] = text

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from asgi_llmobs.providers.values import count, number, obj
+from asgi_llmobs.providers.values import count, named, number, obj
 from asgi_llmobs.records import Reading, Usage
 
 __all__ = ["openai_usage"]
@@ -57,13 +57,20 @@ def openai_usage(usage: dict[str, Any], reading: Reading) -> Usage | None:
         "input_raw": input_raw,
         "output_raw": output_raw,
         "total_reported": first_count(reading, top, "total_tokens"),
-        "seconds": number(usage.get("seconds"), reading, "seconds"),
+        "seconds": seconds_of(usage, reading),
         "cost_usd": cost_of(usage, reading),
     }  # fmt: skip
     reading.usage_raw = usage
+    reading.service_tier = named(usage.get("service_tier")) or reading.service_tier
     if all(value is None for value in found.values()):
         return None
-    return closed(Usage(**found), reading)
+    return closed(Usage(**found), first_count(reading, top, "connector_tokens"), reading)
+
+
+def seconds_of(usage: dict[str, Any], reading: Reading) -> float | None:
+    """The length of the sound that is billed (OpenAI, Mistral)."""
+    name = "seconds" if usage.get("seconds") is not None else "prompt_audio_seconds"
+    return number(usage.get(name) or None, reading, name)
 
 
 def cost_of(usage: dict[str, Any], reading: Reading) -> float | None:
@@ -79,10 +86,11 @@ def cost_of(usage: dict[str, Any], reading: Reading) -> float | None:
     return number(cost, reading, "cost")
 
 
-def closed(usage: Usage, reading: Reading) -> Usage:
+def closed(usage: Usage, connectors: int | None, reading: Reading) -> Usage:
     """*usage* with a part that stands beside the two main numbers, in the total only, added to the one it belongs to.
 
-    xAI leaves reasoning out of ``completion_tokens``, audio models leave audio out; the total tells.
+    xAI leaves reasoning out of ``completion_tokens``, audio models leave audio out, Mistral leaves out what its
+    *connectors* (web search, code) brought into the prompt; the total tells.
     """
     into, out, total = usage.input_tokens, usage.output_tokens, usage.total_reported
     if into is None or out is None or total is None or total <= into + out:
@@ -94,6 +102,7 @@ def closed(usage: Usage, reading: Reading) -> Usage:
         ("audio output", usage.audio_output, "output_tokens"),
         ("audio input", usage.audio_input, "input_tokens"),
         ("cached tokens", cache, "input_tokens"),
+        ("connector tokens", connectors, "input_tokens"),
     ):
         if part == gap:
             reading.notes.append(f"{name}: counted only in the total")

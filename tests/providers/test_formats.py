@@ -1,0 +1,255 @@
+"""What single services add to, leave out of or repeat in the formats that they copy, each by its documentation."""
+
+import json
+
+import pytest
+
+
+def sse_of(*events, done=True):
+    """Events of objects, text or ``(name, object)`` pairs."""
+    out = []
+    for event in events:
+        name, data = event if isinstance(event, tuple) else ("", event)
+        text = data if isinstance(data, str) else json.dumps(data)
+        out.append((f"event: {name}\n" if name else "") + f"data: {text}\n\n")
+    return ("".join(out) + ("data: [DONE]\n\n" if done else "")).encode()
+
+
+def lines_of(*objects):
+    return b"".join(json.dumps(item).encode() + b"\n" for item in objects)
+
+
+def chunk(*choices, **more):
+    return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": list(choices), **more}
+
+
+def said(reading):
+    """A reading as the names that the tables below expect."""
+    usage = reading.usage
+    counts = {name: getattr(usage, name) for name in usage.__dataclass_fields__} if usage is not None else {}
+    calls = [(call["id"], call["name"], call["arguments"]) for call in reading.tool_calls]
+    return {
+        **counts,
+        **{name: getattr(reading, name) for name in reading.__dataclass_fields__},
+        "calls": calls,
+        "message": (reading.error or {}).get("message"),
+    }
+
+
+TOKENS = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+CALL = {"name": "f", "arguments": "{}"}
+CASES = {
+    "together: a stream says each piece in the choice and in its delta": (
+        "https://api.together.xyz/v1/chat/completions",
+        sse_of(
+            chunk({"index": 0, "text": "Hi", "delta": {"role": "assistant", "content": "Hi", "tool_calls": None}}),
+            chunk({"index": 0, "text": " you", "delta": {"content": " you"}}),
+            chunk({"index": 0, "text": "", "finish_reason": "stop", "delta": {"content": ""}}, usage=TOKENS),
+        ),
+        {"text": "Hi you", "finish_reasons": ["stop"], "input_tokens": 5},
+    ),
+    "perplexity: an empty delta stands beside the message of a whole answer": (
+        "https://api.perplexity.ai/chat/completions",
+        {
+            "id": "p",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": "yes"},
+                    "delta": {"role": "assistant", "content": ""},
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {**TOKENS, "cost": {"input_tokens_cost": 0.1, "total_cost": 0.25}},
+        },
+        {"text": "yes", "cost_usd": 0.25},
+    ),
+    "perplexity: a stream of one event": (
+        "https://api.perplexity.ai/chat/completions",
+        sse_of(
+            chunk({"index": 0, "message": {"content": "yes"}, "delta": {"content": ""}, "finish_reason": "stop"}),
+            done=False,
+        ),
+        {"text": "yes", "ended": True},
+    ),
+    "groq: why a stream was stopped stands in x_groq": (
+        "https://api.groq.com/openai/v1/chat/completions",
+        sse_of(chunk({"index": 0, "delta": {"content": "a"}}), chunk(x_groq={"id": "r", "error": "over capacity"})),
+        {"text": "a", "message": "over capacity"},
+    ),
+    "mistral: calls of a whole answer that all have the id null": (
+        "https://api.mistral.ai/v1/chat/completions",
+        {
+            "choices": [
+                {"message": {"tool_calls": [{"id": "null", "function": CALL}, {"id": "null", "function": CALL}]}}
+            ]
+        },
+        {"calls": [("null", "f", "{}"), ("null", "f", "{}")]},
+    ),
+    "calls of a stream with the same id under two indexes": (
+        "https://gateway.test/v1/chat/completions",
+        sse_of(
+            chunk({"delta": {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "f", "arguments": "1"}}]}}),
+            chunk({"delta": {"tool_calls": [{"index": 1, "id": "x", "function": {"name": "g", "arguments": ""}}]}}),
+            chunk({"delta": {"tool_calls": [{"index": 1, "function": {"arguments": "2"}}]}}),
+        ),
+        {"calls": [("x", "f", "1"), ("x", "g", "2")]},
+    ),
+    "mistral: the tier and the length of the sound stand in the usage": (
+        "https://api.mistral.ai/v1/chat/completions",
+        {"choices": [], "usage": {**TOKENS, "prompt_audio_seconds": 12, "service_tier": "priority"}},
+        {"seconds": 12, "service_tier": "priority", "input_tokens": 5},
+    ),
+    "mistral: what connectors brought into the prompt stands in the total alone": (
+        "https://api.mistral.ai/v1/conversations",
+        {
+            "conversation_id": "c",
+            "outputs": [{"type": "message.output", "content": "a"}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 107, "connector_tokens": 100},
+        },
+        {"input_tokens": 105, "input_raw": 5, "output_tokens": 2},
+    ),
+    "mistral: a stream of a transcription": (
+        "https://api.mistral.ai/v1/audio/transcriptions",
+        sse_of(
+            ("transcription.language", {"type": "transcription.language", "audio_language": "en"}),
+            ("transcription.text.delta", {"type": "transcription.text.delta", "text": "Hi"}),
+            (
+                "transcription.done",
+                {"type": "transcription.done", "model": "v", "text": "Hi you", "usage": TOKENS},
+            ),
+            done=False,
+        ),
+        {"text": "Hi you", "input_tokens": 5, "ended": True, "response_model": "v"},
+    ),
+    "snowflake: a call in the list of contents": (
+        "https://x.snowflakecomputing.com/api/v2/cortex/inference:complete",
+        {
+            "choices": [
+                {
+                    "message": {
+                        "content": "Let me",
+                        "content_list": [
+                            {"type": "text", "text": "Let me"},
+                            {"type": "tool_use", "tool_use": {"tool_use_id": "t", "name": "f", "input": {"a": 1}}},
+                        ],
+                    }
+                }
+            ]
+        },
+        {"text": "Let me", "calls": [("t", "f", {"a": 1})]},
+    ),
+    "snowflake: a stream ends with its usage": (
+        "https://x.snowflakecomputing.com/api/v2/cortex/inference:complete",
+        sse_of(
+            chunk(
+                {"delta": {"type": "text", "content": "a", "content_list": [{"type": "text", "text": "a"}]}}, usage={}
+            ),
+            chunk({"delta": {"type": "text", "content": "b"}}, usage=TOKENS),
+            done=False,
+        ),
+        {"text": "ab", "ended": True, "input_tokens": 5},
+    ),
+    "databricks: an agent is asked and answers as the Responses API": (
+        "https://x.databricks.com/serving-endpoints/agent/invocations",
+        {"object": "response", "output": [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}]},
+        {"text": "hi", "api": "openai.responses", "operation": "chat", "request_model": "agent"},
+        {"input": [{"role": "user", "content": "x"}]},
+    ),
+    "cohere: the event that gathers the calls repeats the plan": (
+        "https://api.cohere.com/v1/chat",
+        lines_of(
+            {"event_type": "stream-start", "generation_id": "g", "is_finished": False},
+            {"event_type": "tool-calls-chunk", "text": "I will"},
+            {"event_type": "tool-calls-chunk", "text": " look"},
+            {"event_type": "tool-calls-chunk", "tool_call_delta": {"name": "f", "index": 0}},
+            {
+                "event_type": "tool-calls-generation",
+                "text": "I will look",
+                "tool_calls": [{"name": "f", "parameters": {"a": 1}}],
+            },
+            {
+                "event_type": "stream-end",
+                "is_finished": True,
+                "finish_reason": "COMPLETE",
+                "response": {"text": "I will look", "tool_calls": [{"name": "f", "parameters": {"a": 1}}]},
+            },
+        ),
+        {"text": "I will look", "calls": [(None, "f", {"a": 1})]},
+    ),
+    "cohere: a generation that fails while it streams": (
+        "https://api.cohere.com/v1/generate",
+        lines_of(
+            {"text": "a", "is_finished": False, "event_type": "text-generation"},
+            {"event_type": "stream-error", "is_finished": True, "finish_reason": "ERROR", "err": "boom"},
+        ),
+        {"text": "a", "message": "boom", "ended": True},
+    ),
+    "gemini: sound with its transcription": (
+        "https://generativelanguage.googleapis.com/v1beta/models/g:generateContent",
+        {
+            "candidates": [
+                {"content": {"parts": [{"inlineData": {"data": "aGk="}, "audioTranscription": {"text": "hi"}}]}}
+            ]
+        },
+        {"text": "hi"},
+    ),
+    "a stream that broke off keeps every part of an item": (
+        "https://api.openai.com/v1/responses",
+        sse_of(
+            {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "one "},
+            {"type": "response.output_text.delta", "output_index": 0, "content_index": 1, "delta": "two"},
+            {"type": "response.refusal.delta", "output_index": 0, "content_index": 2, "delta": "no"},
+            done=False,
+        ),
+        {"text": "one two", "refusal": "no", "ended": False},
+    ),
+    "elevenlabs: model and text have names of their own": (
+        "https://api.elevenlabs.io/v1/text-to-speech/voice/with-timestamps",
+        {"audio_base64": "aGk=", "alignment": None},
+        {"request_model": "eleven_v3", "framing": "json", "content_offset": 43},
+        {"model_id": "eleven_v3", "text": "hi"},
+    ),
+    "zhipu: a failure of status 200": (
+        "https://open.bigmodel.cn/api/paas/v4/chat/completions",
+        {"code": 500, "msg": "404 NOT_FOUND", "success": False},
+        {"message": "404 NOT_FOUND"},
+    ),
+    "minimax: a failure of status 200": (
+        "https://api.minimax.io/v1/chat/completions",
+        {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}},
+        {"error": {"type": None, "code": 1004, "message": "login fail"}},
+    ),
+    "minimax: what says that all is well is no failure": (
+        "https://api.minimax.io/v1/chat/completions",
+        {"choices": [], "base_resp": {"status_code": 0, "status_msg": ""}},
+        {"error": None},
+    ),
+    "fastchat: a failure of status 200": (
+        "https://gateway.test/v1/chat/completions",
+        {"object": "error", "message": "too long", "code": 40303},
+        {"error": {"type": None, "code": 40303, "message": "too long"}},
+    ),
+    "a proxy's error in plain words inside a stream": (
+        "https://gateway.test/v1/chat/completions",
+        sse_of(chunk({"delta": {"content": "a"}}), ("error", "upstream reset"), done=False),
+        {"text": "a", "message": "upstream reset", "ended": True, "warnings": []},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_a_service_says_in_its_own_way(ask, case):
+    """The answer of each is read as its documentation has it."""
+    url, answer, expected, *request = case
+    reading = said(ask(url, *request or [{"model": "m", "messages": []}], answer))
+
+    assert {name: reading[name] for name in expected} == expected
+
+
+def test_the_name_of_an_aws_error_is_without_its_namespace(ask):
+    """``__type`` holds both."""
+    url = "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse"
+    body = {"__type": "com.amazon.coral.validate#ValidationException", "message": "x"}
+
+    assert ask(url, {}, body, status=400).error == {"type": "ValidationException", "code": None, "message": "x"}
