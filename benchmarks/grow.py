@@ -28,8 +28,9 @@ PORTION = 50_000  # rows copied in one transaction
 LETTERS = "ghijklmnopqrstuvwxyz"  # what begins with them was no hexadecimal id before
 COPIED = (
     "llmobs_spans", "llmobs_contents", "llmobs_attempts", "llmobs_properties", "llmobs_traces", "llmobs_sessions",
-    "llmobs_user_days", "llmobs_rollups",
+    "llmobs_user_rollups", "llmobs_rollups",
 )  # fmt: skip
+ROLLUPS = COPIED[-2:]
 BY_KEY = COPIED[:3]  # these are copied in portions
 OURS = (*COPIED, "llmobs_users", "llmobs_series")  # all that generated traffic fills
 TOTALS = ("requests", "errors", "priced", "unpriced", "cost", "inputs", "input_tokens", "outputs", "output_tokens")
@@ -160,9 +161,7 @@ def changed(table: str, column: str, copy: int, offset: int, days: int) -> str:
         return f"session_id || '.{copy}'"
     if column.endswith("_ns") and column not in ("duration_ns", "first_token_ns", "own_ns", "waited_ns"):
         return f"CASE WHEN {column} < 0 THEN {column} ELSE {column} + {later * DAY_NS} END"  # -1: there is none
-    if column == "day":
-        return f"day + {later}"
-    if table == "llmobs_rollups" and column == "start":
+    if table in ROLLUPS and column == "start":
         return f"start + {later} * 24 / hours"
     return column
 
@@ -172,9 +171,7 @@ def original(table: str, last: int, first: int, days: int) -> str:
     end = first // DAY_NS + days
     if table == "llmobs_properties":
         return f"key <= {last}"
-    if table == "llmobs_user_days":
-        return f"day < {end}"
-    if table == "llmobs_rollups":
+    if table in ROLLUPS:
         return f"start * hours < {end * 24}"
     return f"start_ns < {end * DAY_NS}"
 

@@ -310,7 +310,7 @@ def found_row(place: Place, table: Mapping[str, Sequence[Any]], members: Sequenc
     take = itemgetter(*members, members[0])  # with one more it is a tuple in any case
     values = {label: take(column)[:-1] if (column := table[label]) else () for label in NEEDED}
     counted: Any = Counted(*map(values.get, Counted._fields))  # type: ignore[arg-type]
-    sums, latency, first = added_up(counted, sketched=timed)
+    sums, (latency, first) = added_up(counted, sketched=timed)
     value = dict(zip(SUMMED, sums, strict=True))
     extra = tuple(value[column] if outcome in outcomes else 0 for column, outcomes in EXTRA.values())
     return Found(start, key, (*sums, *extra), summed(0, latency), summed(0, first))

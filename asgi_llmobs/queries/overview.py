@@ -16,7 +16,7 @@ from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.select import meant, narrowed
 from asgi_llmobs.queries.terms import any_of
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS
+from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, summed_columns
 from asgi_llmobs.store.sketches import percentiles, unpacked
 from asgi_llmobs.store.tables import RollupRow, SeriesRow, SpanRow
 from asgi_llmobs.store.values import dollars, name
@@ -40,7 +40,7 @@ series: Any = SeriesRow.__table__  # type: ignore[attr-defined]
 
 DIMENSIONS = ("provider", "model", "operation", "outcome", "status", "route")
 SHARES = (0.5, 0.9, 0.95, 0.99)
-SUMMED = tuple(column.name for column in rollups.columns)[4:-2]
+SUMMED = summed_columns(rollups)
 LAST_HOUR = 2**63 // HOUR_NS
 GONE = ("cancelled", "abandoned")  # nobody waited for the answer any more
 

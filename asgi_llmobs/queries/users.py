@@ -3,22 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
-from asgi_llmobs.queries.select import REQUESTS
+from asgi_llmobs.queries.overview import Stretch, whole_days
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.tables import SpanRow, UserDayRow
+from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS
+from asgi_llmobs.store.sketches import percentiles, unpacked
+from asgi_llmobs.store.tables import UserRollupRow
 from asgi_llmobs.store.tables import UserRow as StoredUser
-from asgi_llmobs.store.users import DAY_NS
 from asgi_llmobs.store.values import dollars, name
 
-__all__ = ["Ranked", "SORTS", "UserRow", "get_user", "list_users", "ranked_users", "top_users"]
+__all__ = ["Ranked", "SORTS", "UserRow", "get_user", "ranked_users"]
 
 users: Any = StoredUser.__table__  # type: ignore[attr-defined]
-spans: Any = SpanRow.__table__  # type: ignore[attr-defined]
-days: Any = UserDayRow.__table__  # type: ignore[attr-defined]
+rollups: Any = UserRollupRow.__table__  # type: ignore[attr-defined]
+SUMS = tuple(
+    column.name for column in rollups.columns if column.name not in ("project", "hours", "start", "user_id", "latency")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class UserRow:
     """What the requests of one user add up to. ``first_ns`` and ``last_ns`` are their first and last start."""
 
     user_id: str
-    first_ns: int | None  # None where only some days are meant
+    first_ns: int | None  # None where only some hours are meant
     last_ns: int | None
     requests: int
     errors: int
@@ -43,30 +46,7 @@ class Ranked:
     user: UserRow  # first and last start are of all times
     active_days: int
     days: Sequence[int]
-    latency: Sequence[int | None]  # p50 and p95 of the newest requests of the range, in nanoseconds
-
-
-def list_users(db: Database, project: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[UserRow]:
-    """The users, who was seen last first.
-
-    Args:
-        db: The store.
-        project: Its name.
-        before: ``last_ns`` and ``user_id`` of the last row of the page before.
-        limit: Rows at most.
-
-    Raises:
-        StoreError: The database cannot be read.
-    """
-    columns = users.c
-    after: ColumnElement[bool] = true()
-    if before is not None:
-        last, user = before
-        after = and_(columns.last_ns <= last, or_(columns.last_ns < last, columns.user_id < user))
-    query = select(users).where(columns.project == name(project), after)
-    with db.read() as connection:
-        rows = connection.execute(query.order_by(columns.last_ns.desc(), columns.user_id.desc()).limit(limit))
-        return [user_row(row, row.first_ns, row.last_ns) for row in rows]
+    latency: Sequence[int | None]  # p50 and p95 of the range, in nanoseconds, within two percent
 
 
 def get_user(db: Database, user_id: str, *, project: str) -> UserRow | None:
@@ -81,50 +61,16 @@ def get_user(db: Database, user_id: str, *, project: str) -> UserRow | None:
     return None if row is None else user_row(row, row.first_ns, row.last_ns)
 
 
-def top_users(
-    db: Database,
-    project: str,
-    *,
-    start_ns: int,
-    end_ns: int,
-    by: Literal["cost", "requests", "errors", "input_tokens", "output_tokens"] = "cost",
-    limit: int = 50,
-) -> list[UserRow]:
-    """Who used most in a range of time, widened to whole days (UTC).
-
-    Args:
-        db: The store.
-        project: Its name.
-        start_ns: Inclusive, nanoseconds since 1970.
-        end_ns: Exclusive.
-        by: What is compared.
-        limit: Rows at most.
-
-    Raises:
-        StoreError: The database cannot be read.
-    """
-    columns = days.c
-    sums = [func.sum(column).label(column.name) for column in days.columns if column.name not in NAMES]
-    most = func.sum(columns[by])
-    query = select(columns.user_id, *sums).where(
-        columns.project == name(project), columns.day >= start_ns // DAY_NS, columns.day < -(-end_ns // DAY_NS)
-    )
-    with db.read() as connection:
-        rows = connection.execute(query.group_by(columns.user_id).order_by(most.desc(), columns.user_id).limit(limit))
-        return [user_row(row, None, None) for row in rows]
-
-
 SORTS = (
     "cost", "requests", "errors", "input_tokens", "output_tokens", "average", "active_days", "first", "last",
 )  # fmt: skip
-NEWEST = 100  # requests of a user, of which the latency is told
 MOST_DAYS = 64
 
 
 def ranked_users(
     db: Database, project: str, *, start_ns: int, end_ns: int, by: str = "cost", offset: int = 0, limit: int = 50
 ) -> tuple[list[Ranked], int]:
-    """The users of a range of time, widened to whole days (UTC), and how many there are.
+    """The users of a range of time, widened to whole hours, and how many there are.
 
     Args:
         db: The store.
@@ -138,11 +84,12 @@ def ranked_users(
     Raises:
         StoreError: The database cannot be read.
     """
-    columns, low, high = days.c, start_ns // DAY_NS, -(-end_ns // DAY_NS)
-    inside = and_(columns.project == name(project), columns.day >= low, columns.day < high)
-    sums = [func.sum(column).label(column.name) for column in days.columns if column.name not in NAMES]
-    groups = select(columns.user_id, func.count().label("active_days"), *sums).where(inside)
-    group = groups.group_by(columns.user_id).subquery()
+    low, high = start_ns // HOUR_NS, -(-end_ns // HOUR_NS)
+    stretches = whole_days(low, high)
+    inside = between(project, stretches)
+    active = func.count() if all(hours == DAY_HOURS for hours, _, _ in stretches) else func.count(DAY.distinct())
+    groups = select(rollups.c.user_id, active.label("active_days"), *sums()).where(inside)
+    group = groups.group_by(rollups.c.user_id).subquery()
     known = and_(users.c.project == name(project), users.c.user_id == group.c.user_id)
     order = {
         "average": case((group.c.priced > 0, group.c.cost * 1.0 / group.c.priced), else_=-1),
@@ -154,37 +101,56 @@ def ranked_users(
     with db.read() as connection:
         rows = connection.execute(query.limit(limit)).all()
         count = connection.execute(select(func.count()).select_from(group)).scalar() or 0
-        ids = [row.user_id for row in rows]
-        first = max(low, high - MOST_DAYS)
-        active: dict[str, list[int]] = {id: [0] * (high - first) for id in ids}
-        own = select(columns.user_id, columns.day, columns.requests)
-        for user, day, requests in connection.execute(
-            own.where(inside, columns.user_id.in_(ids), columns.day >= first)
-        ):
-            active[user][day - first] = int(requests)
-        found = [
-            Ranked(
-                user=user_row(row, row.first_ns, row.last_ns),
-                active_days=int(row.active_days),
-                days=active[row.user_id],
-                latency=latency_of(connection, project, row.user_id, low * DAY_NS, high * DAY_NS),
-            )
-            for row in rows
-        ]
+        days = range(max(low // DAY_HOURS, -(-high // DAY_HOURS) - MOST_DAYS), -(-high // DAY_HOURS))
+        lives = lives_of(connection, inside, [row.user_id for row in rows], days)
+    found = [
+        Ranked(
+            user=user_row(row, row.first_ns, row.last_ns),
+            active_days=int(row.active_days),
+            days=lives[row.user_id].days,
+            latency=percentiles(lives[row.user_id].latency, (0.5, 0.95)),
+        )
+        for row in rows
+    ]
     return found, count
 
 
-def latency_of(connection: Connection, project: str, user: str, low: int, high: int) -> list[int | None]:
-    """p50 and p95 of the newest requests of one user."""
-    columns = spans.c
-    base = and_(columns.project == name(project), columns.user_id == user, REQUESTS.base, columns.user_id.is_not(None))
-    query = select(columns.duration_ns, columns.outcome).where(base, columns.start_ns >= low, columns.start_ns < high)
-    newest = connection.execute(query.order_by(columns.start_ns.desc(), columns.key.desc()).limit(NEWEST)).all()
-    values = sorted(row.duration_ns for row in newest if row.duration_ns is not None and row.outcome != "running")
-    return [values[-(-percent * len(values) // 100) - 1] if values else None for percent in (50, 95)]
+@dataclass(slots=True)
+class Life:
+    """How many requests each day had, and the sketch of how long they took."""
+
+    days: list[int]
+    latency: int = 0
 
 
-NAMES = ("project", "day", "user_id")
+def lives_of(connection: Connection, inside: Any, ids: Sequence[str], days: range) -> dict[str, Life]:
+    """What is told of each user of a page."""
+    found = {id: Life([0] * len(days)) for id in ids}
+    columns = rollups.c
+    query = select(columns.user_id, DAY, columns.requests, columns.latency).where(inside, columns.user_id.in_(ids))
+    for user, day, requests, latency in connection.execute(query):
+        life = found[user]
+        life.latency += unpacked(latency)
+        if day in days:
+            life.days[day - days.start] += int(requests)
+    return found
+
+
+DAY = rollups.c.start * rollups.c.hours // DAY_HOURS
+
+
+def sums() -> list[Any]:
+    return [func.sum(rollups.c[label]).label(label) for label in SUMS]
+
+
+def between(project: str, stretches: Sequence[Stretch]) -> ColumnElement[bool]:
+    """The rows of a project's users for these hours and days."""
+    columns = rollups.c
+    parts = [
+        and_(columns.project == name(project), columns.hours == hours, columns.start >= low, columns.start < high)
+        for hours, low, high in stretches
+    ]
+    return or_(*parts)
 
 
 def user_row(row: Any, first_ns: int | None, last_ns: int | None) -> UserRow:

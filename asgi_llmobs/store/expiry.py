@@ -18,13 +18,13 @@ from asgi_llmobs.store.recount import recounted_day
 from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, roll
 from asgi_llmobs.store.sessions import change_sessions
 from asgi_llmobs.store.sums import MOST_COST, MOST_TOKENS, SUMS, Change, Counted
-from asgi_llmobs.store.users import DAY_NS
 
 __all__ = ["Standing", "drop_day", "standing"]
 
 MOST_ROWS = 20_000  # that are read one by one; where it takes more the day goes in small steps
 SECONDS = 60  # that one statement may take: a day may have millions of rows
 COLUMNS = ", ".join(Counted._fields)
+ROLLUPS = ("llmobs_rollups", "llmobs_user_rollups")
 
 # one look into an index for each: what another project keeps is asked for again with every sweep
 PROJECTS = """
@@ -82,11 +82,6 @@ count(output_tokens) AS outputs, coalesce(sum(least(output_tokens, {MOST_TOKENS}
 """
 LESS = ", ".join(f"{name} = t.{name} - p.{name}" for name in SUMS)
 OF_USERS = "FROM {part} WHERE is_request = 1 AND user_id IS NOT NULL"
-USER_DAYS = f"""
-UPDATE llmobs_user_days t SET {LESS}
-FROM (SELECT project, user_id, start_ns / {DAY_NS} AS day, {SUM} {OF_USERS} GROUP BY 1, 2, 3) p
-WHERE t.project = p.project AND t.user_id = p.user_id AND t.day = p.day
-"""  # noqa: S608
 OTHERS = """
 SELECT {edge} FROM llmobs_spans s WHERE s.is_request = 1 AND s.user_id IS NOT NULL AND s.project = t.project
   AND s.user_id = t.user_id AND (s.key < {low} OR s.key >= {high})
@@ -218,13 +213,8 @@ def take_from_users(connection: Connection, day: Day, part: str) -> None:
         OTHERS.format(edge=f"{edge}(s.start_ns)", low=day.low, high=day.high).strip() for edge in ("min", "max")
     )
     ask = connection.exec_driver_sql
-    ask(USER_DAYS.format(part=part))
     ask(USERS.format(part=part, first=first, last=last))
     users = OF_USERS.format(part=part)
-    ask(
-        f"DELETE FROM llmobs_user_days WHERE requests <= 0 AND (project, day, user_id) IN "  # noqa: S608
-        f"(SELECT project, start_ns / {DAY_NS}, user_id {users})"
-    )
     ask(f"DELETE FROM llmobs_users WHERE requests <= 0 AND (project, user_id) IN (SELECT project, user_id {users})")  # noqa: S608
 
 
@@ -240,10 +230,9 @@ def take_traces(connection: Connection, part: str) -> None:
 
 def take_from_rollups(connection: Connection, shared: Shared) -> None:
     """Delete the hours that were the day's own, take the rest away from others, and add up their days anew."""
-    if shared.own_hours:
-        connection.exec_driver_sql(
-            "DELETE FROM llmobs_rollups WHERE project = %s AND hours = 1 AND start = %s", list(shared.own_hours)
-        )
+    for table in ROLLUPS if shared.own_hours else ():
+        statement = f"DELETE FROM {table} WHERE project = %s AND hours = 1 AND start = %s"  # noqa: S608
+        connection.exec_driver_sql(statement, list(shared.own_hours))
     roll(connection, (), shared.hours)
     for project, number in shared.days:
         recounted_day(connection, project, number)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, func, select, text
 
 from asgi_llmobs.store.database import in_chunks, insert
-from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, Series, rollup_rows, summed_day
+from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, SKETCHES, Series, rollup_rows, summed_day, user_rollup_rows
 from asgi_llmobs.store.sessions import session_row
 from asgi_llmobs.store.sketches import unpacked
 from asgi_llmobs.store.sums import Counted, mark_of
@@ -18,21 +18,22 @@ from asgi_llmobs.store.tables import (
     SessionRow,
     SpanRow,
     TraceRow,
-    UserDayRow,
+    UserRollupRow,
     UserRow,
 )
 from asgi_llmobs.store.totals import members_of, trace_row
-from asgi_llmobs.store.users import DAY_NS, day_row, user_row
+from asgi_llmobs.store.users import user_row
 
 __all__ = ["Difference", "Piece", "pieces", "recounted", "recounted_day"]
 
+DAY_NS = DAY_HOURS * HOUR_NS
 PAGE = 100  # traces, sessions or users of a piece
 
 _spans = SpanRow.__table__  # type: ignore[attr-defined]
 _traces = TraceRow.__table__  # type: ignore[attr-defined]
 _sessions = SessionRow.__table__  # type: ignore[attr-defined]
 _users = UserRow.__table__  # type: ignore[attr-defined]
-_days = UserDayRow.__table__  # type: ignore[attr-defined]
+_user_rollups = UserRollupRow.__table__  # type: ignore[attr-defined]
 _rollups = RollupRow.__table__  # type: ignore[attr-defined]
 _series = SeriesRow.__table__  # type: ignore[attr-defined]
 
@@ -45,6 +46,12 @@ UNION SELECT id FROM (SELECT DISTINCT {column} AS id FROM {table} WHERE project 
   ORDER BY id LIMIT {limit}) stored
 ORDER BY id LIMIT {limit}
 """
+
+# the rows of a day of a table of rollups: its own, and those of its hours
+ON_DAY = (
+    f"((hours = {DAY_HOURS} AND start = {{day}}) OR (hours = 1 AND start >= {{day}} * {DAY_HOURS} "
+    f"AND start < ({{day}} + 1) * {DAY_HOURS}))"
+)
 
 Row = tuple[Any, ...]
 
@@ -99,9 +106,8 @@ def recounted(connection: Connection, piece: Piece, *, write: bool) -> list[Diff
 
 
 def comparable(table: Table, row: Row | None) -> Row | None:
-    if row is None or table is not _rollups:
-        return row
-    return (*row[:-2], unpacked(row[-2]), unpacked(row[-1]))
+    sketches = len(SKETCHES.get(table, ()))
+    return row if row is None or not sketches else (*row[:-sketches], *map(unpacked, row[-sketches:]))
 
 
 def named(table: Table, row: Row | None) -> dict[str, Any] | None:
@@ -138,21 +144,14 @@ def daily(ask: Callable[[Callable[[Connection], Any]], Any], project: str) -> It
             series: dict[int, Series] = {}
             yield Piece(_rollups, rollup_at(project, 1, hour), hour_counter(project, hour, series), series)
         yield of_whole_day(project, day)
-        low, high = day * DAY_NS, (day + 1) * DAY_NS
-        which = f"is_request = 1 AND start_ns >= {low} AND start_ns < {high}"
-        for ids in pages(ask, project, "user_id", _days, which, f"AND day = {day}"):
-            yield Piece(
-                _days,
-                both(_days, project, _days.c.user_id, ids) & (_days.c.day == day),
-                by_column(
-                    project, "user_id", ids, of_day(day), (_spans.c.start_ns >= low) & (_spans.c.start_ns < high)
-                ),
-                {},
-            )
+        which = f"is_request = 1 AND start_ns >= {day * DAY_NS} AND start_ns < {(day + 1) * DAY_NS}"
+        for ids in pages(ask, project, "user_id", _user_rollups, which, f"AND {ON_DAY.format(day=day)}"):
+            stored = both(_user_rollups, project, _user_rollups.c.user_id, ids) & text(ON_DAY.format(day=day))
+            yield Piece(_user_rollups, stored, user_counter(project, ids, day), {})
 
 
 def of_whole_day(project: str, day: int) -> Piece:
-    return Piece(_rollups, rollup_at(project, DAY_HOURS, day), day_counter(project, day), {})
+    return Piece(_rollups, rollup_at(project, DAY_HOURS, day), day_counter(_rollups, project, day), {})
 
 
 def recounted_day(connection: Connection, project: str, day: int) -> None:
@@ -164,6 +163,9 @@ def recounted_day(connection: Connection, project: str, day: int) -> None:
         day: In UTC.
     """
     recounted(connection, of_whole_day(project, day), write=True)
+    columns = _user_rollups.c
+    stored = (columns.project == project) & (columns.hours == DAY_HOURS) & (columns.start == day)
+    recounted(connection, Piece(_user_rollups, stored, day_counter(_user_rollups, project, day), {}), write=True)
 
 
 def both(table: Table, project: str, column: Any, ids: Sequence[str]) -> Any:
@@ -173,10 +175,6 @@ def both(table: Table, project: str, column: Any, ids: Sequence[str]) -> Any:
 def rollup_at(project: str, hours: int, start: int) -> Any:
     columns = _rollups.c
     return (columns.project == project) & (columns.hours == hours) & (columns.start == start)
-
-
-def of_day(day: int) -> Callable[[str, str, Sequence[Counted]], Row]:
-    return lambda project, user, rows: day_row(project, day, user, rows)
 
 
 def pages(
@@ -217,17 +215,28 @@ def trace_counter(project: str, ids: Sequence[str]) -> Callable[[Connection], li
 
 
 def by_column(
-    project: str, column: str, ids: Sequence[str], row_of: Callable[[str, str, Sequence[Counted]], Row],
-    where: Any = None,
+    project: str, column: str, ids: Sequence[str], row_of: Callable[[str, str, Sequence[Counted]], Row]
 ) -> Callable[[Connection], list[Row]]:  # fmt: skip
     def count(connection: Connection) -> list[Row]:
-        chosen = (_spans.c.project == project) & REQUEST & _spans.c[column].in_(ids) & _spans.c[column].is_not(None)
         groups: dict[str, list[Counted]] = defaultdict(list)
-        for row in rows_of(connection, chosen if where is None else chosen & where):
+        for row in rows_of(connection, requests_of(project, column, ids)):
             groups[getattr(row, column)].append(row)
         return [row_of(project, id, rows) for id, rows in groups.items()]
 
     return count
+
+
+def user_counter(project: str, ids: Sequence[str], day: int) -> Callable[[Connection], list[Row]]:
+    def count(connection: Connection) -> list[Row]:
+        began = (_spans.c.start_ns >= day * DAY_NS) & (_spans.c.start_ns < (day + 1) * DAY_NS)
+        return user_rollup_rows(rows_of(connection, requests_of(project, "user_id", ids) & began))
+
+    return count
+
+
+def requests_of(project: str, column: str, ids: Sequence[str]) -> Any:
+    named = _spans.c[column]
+    return (_spans.c.project == project) & REQUEST & named.in_(ids) & named.is_not(None)
 
 
 def rows_of(connection: Connection, chosen: Any) -> Iterator[Counted]:
@@ -253,13 +262,13 @@ def series_without_row(connection: Connection, series: Iterable[int]) -> list[in
     return [key for key in series if key not in known]
 
 
-def day_counter(project: str, day: int) -> Callable[[Connection], list[Row]]:
+def day_counter(table: Table, project: str, day: int) -> Callable[[Connection], list[Row]]:
     def count(connection: Connection) -> list[Row]:
         low = day * DAY_HOURS
-        columns = _rollups.c
+        columns = table.c
         hours = (columns.hours == 1) & (columns.start >= low) & (columns.start < low + DAY_HOURS)
-        rows = connection.execute(select(_rollups).where((columns.project == project) & hours))
-        return summed_day([tuple(row) for row in rows], day)
+        rows = connection.execute(select(table).where((columns.project == project) & hours))
+        return summed_day([tuple(row) for row in rows], day, len(SKETCHES[table]))
 
     return count
 
@@ -268,24 +277,20 @@ def next_day(connection: Connection, project: str, first: int) -> int | None:
     """The first day from *first* on that has requests, or totals."""
     spans = select(func.min(_spans.c.start_ns)).where(_spans.c.project == project, REQUEST)
     start = connection.execute(spans.where(_spans.c.start_ns >= first * DAY_NS)).scalar()
-    columns = _rollups.c
-    own = select(func.min(columns.start)).where(columns.project == project)
     found = [None if start is None else start // DAY_NS]
-    found.append(connection.execute(own.where(columns.hours == DAY_HOURS, columns.start >= first)).scalar())
-    hour = connection.execute(own.where(columns.hours == 1, columns.start >= first * DAY_HOURS)).scalar()
-    found.append(None if hour is None else hour // DAY_HOURS)
-    found.append(
-        connection.execute(
-            select(func.min(_days.c.day)).where(_days.c.project == project, _days.c.day >= first)
-        ).scalar()
-    )
+    for table in (_rollups, _user_rollups):
+        columns = table.c
+        own = select(func.min(columns.start)).where(columns.project == project)
+        found.append(connection.execute(own.where(columns.hours == DAY_HOURS, columns.start >= first)).scalar())
+        hour = connection.execute(own.where(columns.hours == 1, columns.start >= first * DAY_HOURS)).scalar()
+        found.append(None if hour is None else hour // DAY_HOURS)
     return min((one for one in found if one is not None), default=None)
 
 
 def projects_of(connection: Connection) -> list[str]:
     """Every project that has a span or a total."""
     found: set[str] = set()
-    for table in (_spans, _traces, _sessions, _users, _days, _rollups):
+    for table in (_spans, _traces, _sessions, _users, _user_rollups, _rollups):
         found.update(distinct(connection, table))
     return sorted(found)
 

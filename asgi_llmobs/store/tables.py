@@ -41,13 +41,13 @@ __all__ = [
     "TextRow",
     "TraceRow",
     "WorkerRow",
-    "UserDayRow",
+    "UserRollupRow",
     "UserRow",
     "ViewRow",
     "metadata",
 ]
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 metadata = MetaData()
 
@@ -326,14 +326,15 @@ class UserRow(Table, table=True):
     output_tokens: int = big(null=False)
 
 
-class UserDayRow(Table, table=True):
-    """What a user's requests of one day add up to."""
+class UserRollupRow(Table, table=True):
+    """What a user's requests of one hour, and of one day, add up to."""
 
-    __tablename__ = "llmobs_user_days"
-    __table_args__ = (PrimaryKeyConstraint("project", "day", "user_id"), {"sqlite_with_rowid": False})
+    __tablename__ = "llmobs_user_rollups"
+    __table_args__ = (PrimaryKeyConstraint("project", "hours", "start", "user_id"), {"sqlite_with_rowid": False})
 
     project: str = words(null=False)
-    day: int = big(null=False)  # since 1970, UTC
+    hours: int = small()  # 1 or 24
+    start: int = big(null=False)  # in so many hours since 1970, UTC
     user_id: str = words(null=False)
     requests: int = big(null=False)
     errors: int = big(null=False)
@@ -344,6 +345,7 @@ class UserDayRow(Table, table=True):
     input_tokens: int = big(null=False)
     outputs: int = big(null=False)
     output_tokens: int = big(null=False)
+    latency: bytes = blob()  # a sketch
 
 
 class SeriesRow(Table, table=True):

@@ -19,6 +19,12 @@ POSTGRES_FULL_TEXT = (
     "ALTER TABLE llmobs_texts ADD COLUMN IF NOT EXISTS words tsvector",
     "CREATE INDEX IF NOT EXISTS llmobs_texts_words ON llmobs_texts USING gin (words)",
 )
+# hours and sketches are not known; `llmobs recompute` adds them
+USER_DAYS = """
+INSERT INTO llmobs_user_rollups
+SELECT project, 24, day, user_id, requests, errors, priced, unpriced, cost, inputs, input_tokens, outputs,
+  output_tokens, CAST('' AS {blob}) FROM llmobs_user_days
+"""
 
 _meta = MetaRow.__table__  # type: ignore[attr-defined]
 
@@ -43,7 +49,7 @@ def stored_version(connection: Connection) -> int:
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the schema to this code's version, inside the caller's write transaction. Only ever adds."""
+    """Bring the schema to this code's version, inside the caller's write transaction. What it has is kept."""
     if stored_version(connection) == SCHEMA_VERSION:
         return
     sqlite = connection.dialect.name == "sqlite"
@@ -64,6 +70,9 @@ def upgrade(connection: Connection) -> None:
         for index in metadata.tables[table].indexes:
             if sqlite or metadata.tables[table] not in PARTITIONED:
                 index.create(connection, checkfirst=True)
+    if inspector.has_table("llmobs_user_days"):  # of schema 8 and before
+        connection.exec_driver_sql(USER_DAYS.format(blob="BLOB" if sqlite else "bytea"))
+        connection.exec_driver_sql("DROP TABLE llmobs_user_days")
     for statement in (FULL_TEXT,) if sqlite else POSTGRES_FULL_TEXT:
         connection.exec_driver_sql(statement)
     connection.execute(_meta.delete().where(_meta.c.name == "version"))

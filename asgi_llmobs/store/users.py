@@ -1,4 +1,4 @@
-"""Totals of users, of all times and of each day, kept in the transaction that writes their requests."""
+"""Totals of users, kept in the transaction that writes their requests."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,15 +7,12 @@ from sqlalchemy import Connection
 
 from asgi_llmobs.store.database import in_chunks
 from asgi_llmobs.store.sums import Change, Counted, Group, add_to, difference, filled, groups, mark_of, sums
-from asgi_llmobs.store.tables import UserDayRow, UserRow
+from asgi_llmobs.store.tables import UserRow
 from asgi_llmobs.store.values import BIGGEST
 
-__all__ = ["DAY_NS", "change_users", "day_row", "user_row"]
-
-DAY_NS = 86_400_000_000_000
+__all__ = ["change_users", "user_row"]
 
 _users = UserRow.__table__  # type: ignore[attr-defined]
-_days = UserDayRow.__table__  # type: ignore[attr-defined]
 
 SEEN = {
     "first_ns": "{least}({table}.first_ns, excluded.first_ns)",
@@ -38,56 +35,38 @@ def user_row(project: str, user: str, rows: Sequence[Counted]) -> tuple[Any, ...
     return (project, user, min(starts), max(starts), *sums(rows))
 
 
-def day_row(project: str, day: int, user: str, rows: Sequence[Counted]) -> tuple[Any, ...]:
-    """The row of ``llmobs_user_days`` for a user with these requests on that day."""
-    return (project, day, user, *sums(rows))
-
-
 def change_users(connection: Connection, changes: Iterable[Change]) -> None:
     """Bring the totals of all users of *changes* up to date; the requests are written already."""
-    by_day = groups(changes, day_of)
-    if not by_day:
+    by_user = groups(changes, user_of)
+    if not by_user:
         return
-    days: list[tuple[Any, ...]] = []
-    users: dict[tuple[str, str], tuple[Any, ...]] = {}
-    for (project, user, day), group in by_day.items():
-        change = difference(group)
-        days.append((project, day, user, *change))
+    users: list[tuple[Any, ...]] = []
+    for (project, user), group in by_user.items():
         starts = [row.start_ns for row in group.rows]
         first, last = (min(starts), max(starts)) if starts else (BIGGEST, 0)
-        before = users.get((project, user))
-        if before is not None:
-            first, last = min(first, before[2]), max(last, before[3])
-            change = tuple(one + other for one, other in zip(before[4:], change, strict=True))
-        users[project, user] = (project, user, first, last, *change)
-    add_to(connection, _days, days)
-    add_to(connection, _users, list(users.values()), SEEN)
-    lessened = {key: group for key, group in by_day.items() if group.less}
+        users.append((project, user, first, last, *difference(group)))
+    add_to(connection, _users, users, SEEN)
+    lessened = {key: group for key, group in by_user.items() if group.less}
     if lessened:
         settle(connection, lessened)
 
 
-def day_of(row: Counted) -> tuple[str, str, int] | None:
-    return None if row.user_id is None else (row.project, row.user_id, row.start_ns // DAY_NS)
+def user_of(row: Counted) -> tuple[str, str] | None:
+    return None if row.user_id is None else (row.project, row.user_id)
 
 
-def settle(connection: Connection, lessened: dict[tuple[str, str, int], Group]) -> None:
-    """What has no request any more goes; who was seen first or last by one that went is looked at again."""
+def settle(connection: Connection, lessened: dict[tuple[str, str], Group]) -> None:
+    """Who has no request any more goes; who was seen first or last by one that went is looked at again."""
     mark = mark_of(connection)
     gone: dict[str, dict[str, set[int]]] = {}
-    for (project, user, _), group in lessened.items():
+    for (project, user), group in lessened.items():
         kept = {row.start_ns for row in group.rows}
-        starts = gone.setdefault(project, {}).setdefault(user, set())
-        starts.update(row.start_ns for row in group.less if row.start_ns not in kept)
+        gone.setdefault(project, {})[user] = {row.start_ns for row in group.less if row.start_ns not in kept}
     connection.exec_driver_sql(
-        f"DELETE FROM llmobs_user_days WHERE project = {mark} AND user_id = {mark} AND day = {mark} AND requests <= 0",  # noqa: S608
+        f"DELETE FROM llmobs_users WHERE project = {mark} AND user_id = {mark} AND requests <= 0",  # noqa: S608
         list(lessened),
     )
     for project, users in gone.items():
-        connection.exec_driver_sql(
-            f"DELETE FROM llmobs_users WHERE project = {mark} AND user_id = {mark} AND requests <= 0",  # noqa: S608
-            [(project, user) for user in users],
-        )
         for chunk in in_chunks(users):
             found = connection.exec_driver_sql(*filled(connection, READ, project, chunk)).all()
             moved = [(project, user) for user, first, last in found if {first, last} & users[user]]

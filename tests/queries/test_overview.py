@@ -10,7 +10,7 @@ import pytest
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.overview import Cell, Totals, overview, totals
-from asgi_llmobs.queries.users import get_user, list_users, top_users
+from asgi_llmobs.queries.users import get_user, ranked_users
 from asgi_llmobs.records import Cost, Request, Usage
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
@@ -157,18 +157,55 @@ def test_what_rollups_cannot_tell(database: Database) -> None:
 
 
 def test_users(database: Database) -> None:
-    """Who was seen last, page by page; one by name; and who used most in some days."""
+    """Who was seen last, page by page; one by name; and who used most in some hours."""
     first = [request(user_id=f"u{number}", start_ns=MIDNIGHT + number * HOUR) for number in range(5)]
     later = request(user_id="u1", start_ns=MIDNIGHT + 3 * DAY, cost=Cost(), outcome="error")
     Sink(database).write([*first, later, request()])
 
-    page = list_users(database, "default", limit=3)
-    rest = list_users(database, "default", before=(page[-1].last_ns or 0, page[-1].user_id))
-    assert [row.user_id for row in (*page, *rest)] == ["u1", "u4", "u3", "u2", "u0"]
+    def ranked(since: int, until: int, **given: Any) -> list[tuple[str, int, int, list[int]]]:
+        found, _ = ranked_users(database, "default", start_ns=since, end_ns=until, **given)
+        return [(one.user.user_id, one.user.requests, one.active_days, list(one.days)) for one in found]
+
+    page, count = ranked_users(database, "default", start_ns=MIDNIGHT, end_ns=MIDNIGHT + 4 * DAY, by="last", limit=3)
+    rest = ranked(MIDNIGHT, MIDNIGHT + 4 * DAY, by="last", offset=3)
+    assert [one.user.user_id for one in page] + [user for user, *_ in rest] == ["u1", "u4", "u3", "u2", "u0"]
+    assert count == 5
     one = get_user(database, "u1", project="default")
-    assert one == page[0] and get_user(database, "u1", project="other") is None
+    assert one == page[0].user and get_user(database, "u1", project="other") is None
     assert (one.first_ns, one.last_ns, one.requests, one.errors) == (MIDNIGHT + HOUR, MIDNIGHT + 3 * DAY, 2, 1)
     assert (one.total_cost_usd, one.unpriced_count) == (Decimal("0.00015"), 1)
-    top = top_users(database, "default", start_ns=MIDNIGHT, end_ns=MIDNIGHT + 5 * DAY, by="requests", limit=2)
-    assert [(row.user_id, row.requests) for row in top] == [("u1", 2), ("u0", 1)]
-    assert len(top_users(database, "default", start_ns=MIDNIGHT + DAY, end_ns=MIDNIGHT + 5 * DAY)) == 1
+    top = ranked(MIDNIGHT, MIDNIGHT + 5 * DAY, by="requests", limit=2)
+    assert top == [("u1", 2, 2, [1, 0, 0, 1, 0]), ("u0", 1, 1, [1, 0, 0, 0, 0])]
+    assert ranked(MIDNIGHT + DAY, MIDNIGHT + 5 * DAY) == [("u1", 1, 1, [0, 0, 1, 0])]
+    assert ranked(MIDNIGHT + HOUR + 1, MIDNIGHT + 2 * HOUR) == [("u1", 1, 1, [1])]  # the whole hour, not the whole day
+    across = ranked(MIDNIGHT + HOUR, MIDNIGHT + 3 * DAY + HOUR, by="first", limit=1)
+    assert across == [("u4", 1, 1, [1, 0, 0, 0])]
+
+
+@pytest.mark.parametrize("hours", [2, 24, 60])
+def test_percentiles_of_a_user(database: Database, hours: int) -> None:
+    """Within two percent of the exact ones, of however many hours and days; what is running took no time yet."""
+    chance = Random(hours)
+    made = [
+        request(
+            user_id=f"u{number % 2}",
+            start_ns=MIDNIGHT + number * 60 * HOUR // 200,
+            duration_ns=int(chance.lognormvariate(0, 1) * 10**9),
+        )
+        for number in range(200)
+    ]
+    running = request(user_id="u0", start_ns=MIDNIGHT, outcome="running", duration_ns=None)
+    Sink(database).write([*made, running])
+
+    found, _ = ranked_users(database, "default", start_ns=MIDNIGHT, end_ns=MIDNIGHT + hours * HOUR)
+
+    for one in found:
+        took = sorted(
+            each.duration_ns or 0
+            for each in made
+            if each.user_id == one.user.user_id and each.start_ns < MIDNIGHT + hours * HOUR
+        )
+        for share, told in zip((50, 95), one.latency, strict=True):
+            exact = took[-(-share * len(took) // 100) - 1]
+            assert told is not None and abs(told / exact - 1) < 0.02, (hours, share)
+    assert len(found) == 2

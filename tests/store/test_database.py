@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import sqlmodel
+from sqlalchemy import inspect
 
 from asgi_llmobs.errors import SchemaTooNew, StoreError
+from asgi_llmobs.recompute import recompute
 from asgi_llmobs.store import tables
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
@@ -125,6 +127,30 @@ def test_older_schema_is_added_to(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_attempts").scalar() == 0
     again.dispose()
     assert [tuple(row) for row in rows] == [(None, 0), ("app.py:1 f", 0)]
+
+
+def test_totals_of_users_by_day_are_taken_over(database: Database) -> None:
+    """What schema 8 knew of a user's days is there at once, and nowhere else; hours come with `llmobs recompute`."""
+    Sink(database).write([request(user_id="ann"), request(user_id="ann"), request(user_id="bob")])
+    names = "project, user_id, requests, errors, priced, unpriced, cost, inputs, input_tokens, outputs, output_tokens"
+    with database.write() as connection:
+        change = connection.exec_driver_sql
+        change(
+            f"CREATE TABLE llmobs_user_days AS SELECT start AS day, {names} FROM llmobs_user_rollups WHERE hours = 24"
+        )
+        before = sorted(map(tuple, change(f"SELECT {names} FROM llmobs_user_days")))
+        change("DROP TABLE llmobs_user_rollups")
+        change("UPDATE llmobs_meta SET value = '8' WHERE name = 'version'")
+    database.dispose()
+    again = Database(database.url)
+
+    with again.write() as connection:
+        kept = sorted(map(tuple, connection.exec_driver_sql(f"SELECT {names} FROM llmobs_user_rollups")))
+        assert not inspect(connection).has_table("llmobs_user_days")
+    assert kept == before and len(before) == 2
+    assert {one.table for one in recompute(again)} == {"llmobs_user_rollups"}
+    assert list(recompute(again, check=True)) == []
+    again.dispose()
 
 
 def test_without_create_nothing_is_made(tmp_path: Path) -> None:

@@ -24,7 +24,18 @@ from tests.making import SECOND, request, span
 TODAY = int(time.time()) // 86_400
 NOW = TODAY * DAY_NS + DAY_NS // 2
 HOUR = 3_600 * SECOND
-TOTALS = ("traces", "sessions", "users", "user_days", "rollups", "aliases", "scores", "spans", "contents", "properties")
+TOTALS = (
+    "traces",
+    "sessions",
+    "users",
+    "user_rollups",
+    "rollups",
+    "aliases",
+    "scores",
+    "spans",
+    "contents",
+    "properties",
+)
 LIMIT = Retention(age_ns=3 * DAY_NS)
 KEYS = partitions.KEYS
 

@@ -19,7 +19,7 @@ from tests.databases import BACKENDS, new_database
 from tests.making import SECOND, START, attempt, request, span
 
 HOUR = 3_600 * SECOND
-TOTALS = ("traces", "sessions", "users", "user_days", "rollups")
+TOTALS = ("traces", "sessions", "users", "user_rollups", "rollups")
 
 
 def differences(database: Database) -> list[Difference]:
@@ -134,7 +134,7 @@ def test_recompute_finds_and_mends(database: Database) -> None:
         change("UPDATE llmobs_rollups SET requests = requests + 1 WHERE hours = 1")
         change("DELETE FROM llmobs_sessions WHERE session_id = 's1'")
         change("UPDATE llmobs_users SET first_ns = 0 WHERE user_id = 'u2'")
-        change("UPDATE llmobs_user_days SET user_id = 'nobody' WHERE user_id = 'u3'")
+        change("UPDATE llmobs_user_rollups SET user_id = 'nobody' WHERE user_id = 'u3'")
         change("UPDATE llmobs_traces SET cost = 7")
         change("DELETE FROM llmobs_series")
     found = differences(database)

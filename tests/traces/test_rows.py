@@ -18,7 +18,6 @@ from asgi_llmobs.capture.commit import commit
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.queries.traces import list_traces
-from asgi_llmobs.queries.users import list_users
 from asgi_llmobs.store.write import Sink
 from asgi_llmobs.testing import Captured
 from tests.admin.reading import read
@@ -498,7 +497,7 @@ def test_P10_a_price_wherever_something_is_summed_up(bench: Bench) -> None:
     found = {
         "trace": bench.twin(f"/traces/{row.trace_id}")["trace"]["total_cost_usd"],
         "session": bench.twin("/sessions")["rows"][0]["total_cost_usd"],
-        "user": float(list_users(bench.obs.database, "default")[0].total_cost_usd or 0),
+        "user": bench.twin("/users")["rows"][0]["user"]["total_cost_usd"],
     }
 
     assert row.cost_usd is not None and found == dict.fromkeys(found, float(row.cost_usd))

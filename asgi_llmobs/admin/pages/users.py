@@ -15,13 +15,13 @@ from asgi_llmobs.queries.users import SORTS, get_user, ranked_users
 
 __all__ = ["ROUTES"]
 
-DAY_NS = 86_400_000_000_000
+HOUR_NS = 3_600_000_000_000
 PER_PAGE = 50
 NEWEST = 12
 
 
 def load_list(view: View) -> dict[str, Any]:
-    """The users of a range of days."""
+    """The users of a range of hours."""
     flt = filter_of(without(view))
     if flt.keys:
         raise FilterError("filter", "users are listed by time; group the overview by user for anything else")
@@ -36,15 +36,15 @@ def load_list(view: View) -> dict[str, Any]:
         view.database, view.project, start_ns=span.since_ns, end_ns=span.until_ns, by=sort,
         offset=(int(page) - 1) * PER_PAGE, limit=PER_PAGE,
     )  # fmt: skip
-    first, last = span.since_ns // DAY_NS, -(-span.until_ns // DAY_NS)
+    first, last = span.since_ns // HOUR_NS, -(-span.until_ns // HOUR_NS)
     kept = [("sort", sort)] if view.get("sort") else []
     return {
         "slug": "users",
         "span": {"word": span.word, "chosen": span.chosen},
         "picks": [pick for pick in picks([], kept) if pick.word in ("24h", "7d", "30d", EVER)],
         "time": [(name, value) for name, value in flt.to_query() if name in ("since", "until")],
-        "days": step_rows([], first * DAY_NS, (last - first) * DAY_NS),
-        "days_since_ns": first * DAY_NS,
+        "hours": step_rows([], first * HOUR_NS, (last - first) * HOUR_NS),
+        "hours_since_ns": first * HOUR_NS,
         "rows": rows,
         "count": count,
         "sort": sort,
