@@ -12,6 +12,7 @@ from asgi_llmobs.providers import (
     compatible,
     google,
     huggingface,
+    llama_cpp,
     mistral,
     ollama,
     openai,
@@ -42,6 +43,7 @@ MODULES = (
     openai,
     compatible,
     huggingface,
+    llama_cpp,
     aleph_alpha,
     otel,
 )

@@ -255,7 +255,8 @@ def read_rerank(wire: Wire, reading: Reading) -> None:
     whole = parse_json(wire.response_body)
     value = obj(whole)
     reading.ended = whole is not None
-    results = array(value.get("results")) or array(value.get("data")) or array(whole)
+    given = (value.get(name) for name in ("results", "data", "rankings"))  # of Cohere, Voyage, NVIDIA
+    results = next(filter(None, map(array, given)), array(whole))
     if results:
         reading.response_id = named(value.get("id"))
         reading.response_model = named(value.get("model"))
@@ -286,13 +287,16 @@ ANY_HOST: tuple[Route, ...] = (
     route("POST", r"/v2/chat$", V2_CHAT),
     route("POST", r"/v2/embed$", EMBED),
     route("POST", r"/rerank$", RERANK),
+    route("POST", r"/cohere/v1/chat$", V1_CHAT),  # gateways put the provider's name before its own path
+    route("POST", r"/cohere/v1/embed$", EMBED),
 )
 
 ROUTES: tuple[Route, ...] = (
     *ANY_HOST,
-    route("POST", r"/v1/chat$", V1_CHAT),
-    route("POST", r"/v1/embed$", EMBED),
-    route("POST", r"/v1/(generate|summarize|classify)$", GENERATE),
+    # old SDKs name no version in the path
+    route("POST", r"^(/v1)?/chat$", V1_CHAT),
+    route("POST", r"^(/v1)?/embed$", EMBED),
+    route("POST", r"^(/v1)?/(generate|summarize|classify)$", GENERATE),
 )
 
 PROVIDERS: tuple[Provider, ...] = (

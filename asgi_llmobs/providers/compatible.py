@@ -4,6 +4,7 @@ On these hosts the paths of :mod:`asgi_llmobs.providers.openai` hold wherever th
 """
 
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
+from asgi_llmobs.providers.cohere import RERANK
 from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.openai import ROUTES
 from asgi_llmobs.providers.openai_chat import CHAT, COMPLETIONS, read_chat
@@ -45,7 +46,9 @@ OWN_ROUTES: dict[str, tuple[Route, ...]] = {
         route("POST", r"/(ai/run|workers-ai)/@[^/]+/[^/]+/[^/]+$", INVOCATION),
     ),
     "databricks": (route("POST", r"/serving-endpoints/[^/]+/(served-models/[^/]+/)?invocations/?$", INVOCATION),),
-    "huggingface": (route("POST", r"/pipeline/feature-extraction/", EMBEDDINGS),),
+    "huggingface": (route("POST", r"/pipeline/feature-extraction(/|$)", EMBEDDINGS),),
+    "minimax": (route("POST", r"/text/chatcompletion(_v2|_pro)?$", CHAT),),
+    "nvidia": (route("POST", r"/(re)?ranking$", RERANK),),
     "portkey": (route("POST", r"/prompts/[^/]+/completions/?$", CHAT),),
     "snowflake": (
         route("POST", r"/cortex/inference[:/]complete$", CORTEX),
@@ -53,6 +56,7 @@ OWN_ROUTES: dict[str, tuple[Route, ...]] = {
     ),
     "writer": (route("POST", r"/v1/chat/?$", CHAT),),
     "fireworks": (route("POST", r"/workflows/.+/text_to_image/?$", IMAGES),),
+    "voyage": (route("POST", r"/v1/(multimodal|contextualized)embeddings$", EMBEDDINGS),),
     "elevenlabs": (
         route("POST", r"/v1/text-to-speech/", SPEECH),
         route("POST", r"/v1/speech-to-text/?$", TRANSCRIPTION),

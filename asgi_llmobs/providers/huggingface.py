@@ -16,7 +16,8 @@ from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["ANY_HOST", "PROVIDERS"]
 
-MODEL = re.compile(r"/models/([^/]+/[^/]+?)(?:/generate(?:_stream)?)?$")
+MODEL = re.compile(r"/models/([^/]+(?:/(?!generate)[^/]+)?)(?:/generate(?:_stream)?)?$")
+ENDPOINTS = r"[\w.-]+\.endpoints\.huggingface\.cloud"
 
 
 class Generation:
@@ -100,7 +101,8 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider(
         name="huggingface",
         label="Hugging Face",
-        hosts=(r"(router|api-inference)\.huggingface\.co", r"[\w.-]+\.endpoints\.huggingface\.cloud"),
+        hosts=(r"(router|api-inference)\.huggingface\.co", ENDPOINTS),
         routes=(*ANY_HOST, route("POST", r"/generate$", GENERATE), route("POST", MODEL.pattern, GENERATE)),
     ),
+    Provider(name="huggingface", label="Hugging Face", hosts=(ENDPOINTS,), routes=(route("POST", r"^/?$", GENERATE),)),
 )

@@ -38,10 +38,10 @@ ANY_HOST: tuple[Route, ...] = (
     route("POST", r"/(openai|v\d+)/responses/input_tokens/?$", COUNT_TOKENS),
     route("POST", r"/(openai|v\d+)(/deployments/[^/]+)?/embeddings/?$|^/embeddings/?$", EMBEDDINGS),
     route("POST", r"/(openai|v\d+)(/deployments/[^/]+)?/completions/?$|^/completions/?$", COMPLETIONS),
-    route("POST", r"/(openai|v\d+)(/.+)?/images/(generations|edits|variations)/?$", IMAGES),
-    route("POST", r"/(openai|v\d+)(/.+)?/audio/speech/?$", SPEECH),
-    route("POST", r"/(openai|v\d+)(/.+)?/audio/transcriptions/?$", TRANSCRIPTION),
-    route("POST", r"/(openai|v\d+)(/.+)?/audio/translations/?$", TRANSLATION),
+    route("POST", r"(/(openai|v\d+)(/.+)?|^)/images/(generations|edits|variations)/?$", IMAGES),
+    route("POST", r"(/(openai|v\d+)(/.+)?|^)/audio/speech/?$", SPEECH),
+    route("POST", r"(/(openai|v\d+)(/.+)?|^)/audio/transcriptions/?$", TRANSCRIPTION),
+    route("POST", r"(/(openai|v\d+)(/.+)?|^)/audio/translations/?$", TRANSLATION),
     route("POST", r"/(openai|v\d+)/moderations/?$", MODERATIONS),
 )
 
@@ -52,5 +52,12 @@ PROVIDERS: tuple[Provider, ...] = (
         label="OpenAI",
         hosts=(r"([\w-]+\.)?api\.openai\.com",),
         routes=ROUTES,
+    ),
+    Provider(
+        name="openai",
+        otel="openai",
+        label="OpenAI",
+        hosts=(r"chatgpt\.com",),
+        routes=(route("POST", r"^/backend-api/codex/responses(/compact)?$", RESPONSES),),
     ),
 )

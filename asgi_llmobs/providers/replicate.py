@@ -97,7 +97,7 @@ def read_stream(wire: Wire, draft: Draft, reading: Reading) -> None:
 
 PREDICTION = Dialect("replicate", "other", read_prediction)
 
-ANY_HOST = ()
+ANY_HOST = (route("POST", r"/replicate/(v1/)?predictions$", PREDICTION),)
 
 PROVIDERS: tuple[Provider, ...] = (
     Provider(

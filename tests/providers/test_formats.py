@@ -210,6 +210,17 @@ CASES = {
         {"request_model": "eleven_v3", "framing": "json", "content_offset": 43},
         {"model_id": "eleven_v3", "text": "hi"},
     ),
+    "hugging face: a model of no organisation": (
+        "https://api-inference.huggingface.co/models/gpt2/generate",
+        {"generated_text": "a"},
+        {"request_model": "gpt2", "text": "a"},
+        {"inputs": "x"},
+    ),
+    "nvidia: rankings": (
+        "https://ai.api.nvidia.com/v1/retrieval/nvidia/reranking",
+        {"rankings": [{"index": 1, "logit": 0.5}], "usage": {"prompt_tokens": 3, "total_tokens": 3}},
+        {"input_tokens": 3, "operation": "rerank", "request_model": "m"},
+    ),
     "zhipu: a failure of status 200": (
         "https://open.bigmodel.cn/api/paas/v4/chat/completions",
         {"code": 500, "msg": "404 NOT_FOUND", "success": False},

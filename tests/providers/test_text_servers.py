@@ -94,3 +94,35 @@ def test_dialects_on_the_hosts_of_others(ask, url, provider, api):
     """A host that is known keeps its name, whichever dialect it speaks on a path."""
     got = ask(url, {"model": "m"}, {})
     assert (got.provider, got.api) == (provider, api)
+
+
+def test_llama_cpp_whole(ask):
+    """What llama.cpp's own endpoint says: text, counts, why it stopped."""
+    answer = {
+        "content": "blue",
+        "model": "gemma",
+        "stop": True,
+        "stop_type": "eos",
+        "tokens_evaluated": 9,
+        "tokens_predicted": 2,
+        "timings": {"cache_n": 4, "prompt_n": 5},
+    }
+    reading = ask("http://127.0.0.1:8080/completion", {"prompt": "The sky is", "n_predict": 8}, answer)
+
+    assert (reading.api, reading.operation, reading.text) == ("llama_cpp.completion", "text_completion", "blue")
+    assert (reading.usage.input_tokens, reading.usage.cache_read, reading.usage.output_tokens) == (9, 4, 2)
+    assert (reading.finish_reasons, reading.response_model) == (["eos"], "gemma")
+    assert reading.parameters == {"n_predict": 8}
+    assert reading.input[0].parts[0].content == "The sky is"
+
+
+def test_llama_cpp_stream(ask, sse):
+    """The last event has the counts; an older server says by three flags why it stopped."""
+    last = {"content": "", "stop": True, "stopped_limit": True, "tokens_evaluated": 9, "tokens_predicted": 2}
+    events = sse({"content": "bl", "stop": False}, {"content": "ue", "stop": False}, last)
+    reading = ask("http://127.0.0.1:8080/completion", {"prompt": "x", "stream": True}, events)
+    cut = ask("http://127.0.0.1:8080/completion", {"prompt": "x", "stream": True}, events[:60], complete=False)
+
+    assert (reading.text, reading.finish_reasons, reading.ended) == ("blue", ["limit"], True)
+    assert reading.usage.output_tokens == 2
+    assert (cut.text, cut.ended, cut.usage) == ("bl", False, None)
