@@ -42,7 +42,8 @@ def block_parts(block: Any) -> list[Part]:
         return [Part(type="text", content=text)]
     cited = obj(block.get("citationsContent"))
     if cited:
-        return [Part(type="text", content=as_text(cited.get("content")))]
+        texts = (string(obj(item).get("text")) for item in array(cited.get("content")))
+        return [Part(type="text", content="".join(texts))]
     use, result = obj(block.get("toolUse")), obj(block.get("toolResult"))
     if use:
         return [

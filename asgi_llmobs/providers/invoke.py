@@ -15,6 +15,7 @@ from asgi_llmobs.providers.converse import aws_error, converse_answer, converse_
 from asgi_llmobs.providers.draft import Draft
 from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.messages import plain_message, plain_tools
+from asgi_llmobs.providers.openai_usage import openai_usage
 from asgi_llmobs.providers.values import array, as_text, blob, count, link, named, obj, plus, rest, string, warn
 from asgi_llmobs.records import Message, Part, Reading, Usage
 
@@ -78,6 +79,7 @@ class Answer:
         self.reading = reading
         self.drafts: dict[int, Draft] = {}
         self.counts: dict[str, int] = {}
+        self.usage: dict[str, Any] = {}  # in OpenAI's shape
 
     def draft(self, item: dict[str, Any], place: int = 0) -> Draft:
         """The choice that *item* belongs to."""
@@ -88,13 +90,16 @@ class Answer:
     def take(self, data: dict[str, Any], end: int) -> None:
         """Take in one object that ends at *end*."""
         reading = self.reading
+        if isinstance(data.get("response"), dict) and data.get("event_type"):
+            data = {**rest(data["response"], ("text", "chat_history")), **rest(data, ("response",))}
         reading.response_id = named(data.get("response_id")) or named(data.get("id")) or reading.response_id
         reading.response_model = named(data.get("model")) or reading.response_model
         self.count(data)
-        self.count(obj(data.get("usage")))
-        if isinstance(data.get("response"), dict) and data.get("event_type"):
-            data = {**rest(data["response"], ("text", "chat_history")), **rest(data, ("response",))}
-        for key in ("outputText", "generation", "completion", "text"):
+        usage = obj(data.get("usage"))
+        self.count(usage)
+        if usage.get("prompt_tokens") is not None:
+            self.usage = usage
+        for key in ("outputText", "generation", "completion", "text", "message"):
             if isinstance(data.get(key), str):
                 self.piece(data, data[key], end)
                 break
@@ -163,8 +168,12 @@ class Answer:
         draft.finish_reason = self.reason(choice) or draft.finish_reason
 
     def media(self, data: dict[str, Any], end: int) -> None:
-        """Take in images and vectors."""
+        """Take in images, vectors and ranks."""
         reading = self.reading
+        ranks = [item for item in map(obj, array(data.get("results"))) if "relevance_score" in item]
+        if ranks:
+            reading.operation = "rerank"
+            reading.details["results"] = [rest(item, ("document",)) for item in ranks[:100]]
         pictures = [item for item in array(data.get("images")) if isinstance(item, str)]
         pictures += [item["base64"] for item in map(obj, array(data.get("artifacts"))) if named(item.get("base64"))]
         for picture in pictures:
@@ -186,6 +195,8 @@ class Answer:
         """Put the choices into the reading, in the order of their numbers."""
         for place, index in enumerate(sorted(self.drafts)):
             self.drafts[index].publish(first=place == 0)
+        if self.usage:
+            self.reading.usage = openai_usage(self.usage, self.reading)
 
 
 def invoked(wire: Wire, reading: Reading) -> Iterator[Chunk]:

@@ -409,3 +409,51 @@ def test_knowledge_bases_and_guardrails(ask):
 def test_what_is_not_recorded(recorded, method, url):
     """The control plane and other services of Amazon are left alone."""
     assert not recorded(method, url)
+
+
+def test_usage_in_the_shape_of_openai(ask, invoked):
+    """Makers who answer as OpenAI does say what was cached and reasoned; the stream's metrics do not."""
+    usage = {
+        "prompt_tokens": 11,
+        "completion_tokens": 22,
+        "total_tokens": 33,
+        "prompt_tokens_details": {"cached_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 4},
+    }
+    url = HOST + "/model/openai.gpt-oss-20b-1%3A0/"
+    whole = ask(
+        url + "invoke", {"messages": []}, {"id": "c", "choices": [{"message": {"content": "a"}}], "usage": usage}
+    )
+    last = {"choices": [], "amazon-bedrock-invocationMetrics": METRICS}
+    body = invoked({"choices": [{"index": 0, "delta": {"content": "a"}}]}, {"choices": [], "usage": usage}, last)
+    stream = ask(url + "invoke-with-response-stream", {"messages": []}, body)
+
+    for got in (whole, stream):
+        assert (got.text, got.ended) == ("a", True)
+        assert (got.usage.input_tokens, got.usage.cache_read, got.usage.reasoning) == (11, 3, 4)
+        assert (got.usage.output_tokens, got.usage.total_reported) == (22, 33)
+
+
+def test_ranks(ask):
+    """A model that ranks documents does not chat."""
+    url = HOST + "/model/cohere.rerank-v3-5%3A0/invoke"
+    got = ask(url, {"query": "q", "documents": ["a"]}, {"results": [{"index": 0, "relevance_score": 0.5}]})
+
+    assert (got.operation, got.details["results"]) == ("rerank", [{"index": 0, "relevance_score": 0.5}])
+
+
+def test_the_id_of_a_streamed_chat_of_cohere(ask, invoked):
+    """It stands in the answer that the last event repeats."""
+    end = {"event_type": "stream-end", "is_finished": True, "response": {"response_id": "r", "text": "a"}}
+    body = invoked({"event_type": "text-generation", "text": "a"}, end)
+    got = ask(HOST + "/model/cohere.command-r-v1%3A0/invoke-with-response-stream", {"message": "x"}, body)
+
+    assert (got.response_id, got.text) == ("r", "a")
+
+
+def test_cited_text(ask):
+    """The text of an answer with citations, and of one whose list of them is empty."""
+    content = [{"citationsContent": {"content": []}}, {"citationsContent": {"content": [{"text": "a"}, {"text": "b"}]}}]
+    got = ask(CONVERSE, REQUEST, {"output": {"message": {"content": content}}, "stopReason": "end_turn"})
+
+    assert got.text == "ab"
