@@ -294,6 +294,9 @@ class Attempt:
     cost_usd: Decimal | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    stages: Mapping[str, int] = field(default_factory=dict)  # see Request.stages
+    response_headers: tuple[tuple[str, str], ...] = ()  # of one that another one followed: why, and when next
+    response_preview: str | None = None  # of such a one, too
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -377,6 +380,8 @@ class Request(Span):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[dict[str, Any], ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    # when queue, connect, tls, send and wait of the last attempt began, in ns since its start; as far as it is known
+    stages: Mapping[str, int] = field(default_factory=dict)
     headers_ns: int | None = None  # start to response headers
     first_chunk_ns: int | None = None
     first_token_ns: int | None = None  # first content token: role-only chunks do not count
@@ -546,6 +551,7 @@ class Exchange:
     response_truncated: bool = False
     response_sha256: str | None = None  # of the whole, where it was truncated on the way
     decoded: bool = False  # the chunks are already decoded (a response that was read before we saw it)
+    stages: dict[str, int] | None = None  # monotonic clocks, see Request.stages
     headers_clock_ns: int | None = None
     first_token_clock_ns: int | None = None  # where that was told; else the chunks say it
     end_clock_ns: int | None = None

@@ -16,6 +16,8 @@ CONTENT = {
     "input_preview": None,
     "output": None,
     "output_preview": None,
+    "response_headers": (),
+    "response_preview": None,
 }
 PLAIN_PARAMETERS = {
     "dimensions",
@@ -64,7 +66,6 @@ def bare_request(request: Request) -> Request:
         request_body=None,
         request_headers=(),
         response_body=None,
-        response_headers=(),
         text="",
         tool_calls=(),
         tools=tuple({"name": tool.get("name")} for tool in request.tools),

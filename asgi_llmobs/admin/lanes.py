@@ -1,15 +1,33 @@
 """Lanes of a request: where its time went, its attempts with the waits between them, its stream chunk by chunk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from asgi_llmobs.records import Request
 
-__all__ = ["AttemptBar", "Phase", "StreamLane", "attempt_lane", "phases", "provider_time", "stream_lane"]
+__all__ = [
+    "AttemptBar",
+    "Phase",
+    "StreamLane",
+    "attempt_lane",
+    "attempt_phases",
+    "phases",
+    "provider_time",
+    "stream_lane",
+]
 
 WIDTH = 1000.0  # of a lane
 GAP_NS = 20_000_000  # shorter ones between chunks are no gaps
 MOST_GAPS = 12
+LEAST_NS, LEAST_SHARE = 1_000_000, 0.01  # a stretch below both is none of its own
+STAGES = {
+    "queue": ("wait for a connection", "queue"),
+    "connect": ("look up and connect", "connect"),
+    "tls": ("TLS", "connect"),
+    "send": ("send", "send"),
+    "wait": ("wait for headers", "wait"),
+}
 PROCESSING = ("openai-processing-ms", "x-envoy-upstream-service-time", "x-inference-time", "x-compute-time")
 
 
@@ -59,29 +77,58 @@ class StreamLane:
 
 
 def phases(request: Request) -> list[Phase]:
-    """The call's time from its start to its end without a hole: earlier attempts, headers, first token, the rest."""
-    total = request.duration_ns
-    if not total:
-        return []
-    marks = [
-        ("earlier attempts and waits", "retry", own_start(request)),
-        ("connect and wait for headers", "wait", request.headers_ns),
-        ("until the first chunk", "think", request.first_chunk_ns if request.stream else None),
-        ("until the first token", "think", request.first_token_ns),
-        ("stream" if request.stream else "body", "flow", total),
-    ]
-    found, at = [], 0
-    for name, kind, until in marks:
-        if until is None or until <= at:
+    """The call's time from its start to its end without a hole: earlier attempts, connecting, headers, first token."""
+    return filled(begun(request), request.duration_ns or 0)
+
+
+def begun(request: Request) -> Iterator[tuple[int, str, str]]:
+    """When each stretch of a call began, since its start, as far as it is known; its name and its kind."""
+    own, headers = own_start(request) or 0, request.headers_ns
+    if own:
+        yield 0, "earlier attempts and waits", "retry"
+    yield from attempt_begun(request.stages, own)
+    if headers is None and request.first_token_ns is None and request.stages:
+        return  # it ended in one of them
+    if not request.stages and headers is not None:
+        yield own, "connect and wait for headers", "wait"
+    answer = own if headers is None else headers
+    if request.stream and request.first_chunk_ns is not None:
+        yield answer, "until the first chunk", "think"
+        answer = request.first_chunk_ns
+    if request.first_token_ns is not None:
+        yield answer, "until the first token", "think"
+        answer = request.first_token_ns
+    yield answer, "stream" if request.stream else "body", "flow"
+
+
+def attempt_begun(stages: Mapping[str, int], own: int = 0) -> Iterator[tuple[int, str, str]]:
+    for stage, at in sorted(stages.items(), key=itemgetter(1)):
+        if stage in STAGES:
+            yield own + at, *STAGES[stage]
+
+
+def filled(begun: Iterable[tuple[int, str, str]], total: int) -> list[Phase]:
+    """Stretches that follow each other up to *total*; one that took next to nothing goes with the one after it."""
+    marks = [mark for mark in begun if mark[0] < total]
+    found: list[Phase] = []
+    at = 0
+    for (_, name, kind), until in zip(marks, [*(mark[0] for mark in marks[1:]), total], strict=False):
+        took = until - at
+        if took <= 0 or until < total and took < min(LEAST_NS, total * LEAST_SHARE):
             continue
-        end = min(until, total)
-        if end > at:
-            x, width = at / total * WIDTH, (end - at) / total * WIDTH
-            found.append(
-                Phase(name=name, kind=kind, start_ns=at, duration_ns=end - at, x=round(x, 1), width=round(width, 1))
-            )
-        at = end
+        x, width = at / total * WIDTH, took / total * WIDTH
+        found.append(Phase(name=name, kind=kind, start_ns=at, duration_ns=took, x=round(x, 1), width=round(width, 1)))
+        at = until
     return found
+
+
+def attempt_phases(request: Request) -> dict[int, list[Phase]]:
+    """Where the time of each earlier attempt went, by its number, as far as that is known."""
+    return {
+        attempt.number: filled(attempt_begun(attempt.stages), attempt.duration_ns or 0)
+        for attempt in request.attempts
+        if attempt.number != request.attempt and attempt.stages
+    }
 
 
 def own_start(request: Request) -> int | None:

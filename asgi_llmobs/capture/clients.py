@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from asgi_llmobs.capture.call import Call
 from asgi_llmobs.capture.outbound import begin
 from asgi_llmobs.capture.recorder import Recorder
+from asgi_llmobs.capture.stages import HANDLES, heard, own_method, watch_handle
 from asgi_llmobs.capture.streams import NAMES, attach, failed
 from asgi_llmobs.errors import UnsupportedClient
 from asgi_llmobs.safely import guarded
@@ -40,7 +41,8 @@ class WatchedTransport:
         if call is None:
             return inner.handle_request(request)
         try:
-            response = inner.handle_request(request)
+            own = own_method(type(inner)) is not None  # not so where all of them are watched already
+            response = inner.handle_request(heard(request, is_async=False) if own else request)
         except BaseException as error:
             failed(call, error)
             raise
@@ -54,7 +56,8 @@ class WatchedTransport:
         if call is None:
             return await inner.handle_async_request(request)
         try:
-            response = await inner.handle_async_request(request)
+            own = own_method(type(inner)) is not None
+            response = await inner.handle_async_request(heard(request, is_async=True) if own else request)
         except BaseException as error:
             failed(call, error)
             raise
@@ -258,7 +261,7 @@ def watch_async_send(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _instrumented: set[str] = set()
-_ours: dict[type[Any], Any] = {}  # what we put in place of each class's send
+_ours: dict[tuple[type[Any], str], Any] = {}  # what we put in place of the method of each class
 
 
 def instrument() -> None:
@@ -270,8 +273,17 @@ def instrument() -> None:
         _instrumented.add(name)
         # httpx2 can stand in for httpx under its name: one class, watched once
         if not hasattr(module.Client.send, ORIGINAL):
-            module.Client.send = _ours[module.Client] = watch_send(module.Client.send)
-            module.AsyncClient.send = _ours[module.AsyncClient] = watch_async_send(module.AsyncClient.send)
+            put(module.Client, "send", watch_send(module.Client.send))
+            put(module.AsyncClient, "send", watch_async_send(module.AsyncClient.send))
+            for kind, method in HANDLES.items():
+                own = own_method(getattr(module, kind, object))
+                if own is not None:
+                    put(getattr(module, kind), method, watch_handle(own, ORIGINAL))
+
+
+def put(owner: type[Any], name: str, ours: Any) -> None:
+    setattr(owner, name, ours)
+    _ours[owner, name] = ours
 
 
 def instrument_for(recorder: Recorder) -> None:
@@ -287,8 +299,8 @@ def instrumented() -> bool:
 
 def uninstrument() -> None:
     """Put the original methods back; where somebody else has patched on top of ours, theirs stays."""
-    for owner, ours in list(_ours.items()):
-        if owner.__dict__.get("send") is ours:
-            owner.send = getattr(ours, ORIGINAL)
-            del _ours[owner]
+    for (owner, name), ours in list(_ours.items()):
+        if owner.__dict__.get(name) is ours:
+            setattr(owner, name, getattr(ours, ORIGINAL))
+            del _ours[owner, name]
     _instrumented.clear()

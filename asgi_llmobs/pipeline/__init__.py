@@ -150,6 +150,7 @@ class Pipeline:
             **answer(reading),
             estimate=guess,
             cost=cost,
+            stages=attempt.stages,
             headers_ns=since(exchange.headers_clock_ns, base),
             first_chunk_ns=since(clocks[0], base) if clocks else None,
             first_token_ns=first_token(exchange, facts, ends),
@@ -241,6 +242,7 @@ class Pipeline:
             cost_usd=cost.amount,
             input_tokens=facts.usage.input_tokens if facts.usage else None,
             output_tokens=facts.usage.output_tokens if facts.usage else None,
+            stages={name: clock - exchange.clock_ns for name, clock in (exchange.stages or {}).items()},
         )
 
     def _tellable(self, facts: Reading, sides: Sides) -> Reading:

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Row, select
 from asgi_llmobs.providers import ANY_HOST, PROVIDERS, match, read
 from asgi_llmobs.providers.base import Dialect, Match, Wire
 from asgi_llmobs.records import Attempt, Cost, CostLine, Message, Outcome, Part, Reading, Request, Usage
+from asgi_llmobs.store.attempts import attempt_of, attempts_of
 from asgi_llmobs.store.contents import NOTHING, Content, unpacked_content
 from asgi_llmobs.store.database import in_chunks
-from asgi_llmobs.store.rows import attempts_of
 from asgi_llmobs.store.tables import AttemptRow, ContentRow
 from asgi_llmobs.store.values import dollars
 
@@ -31,8 +31,8 @@ SAME = (
 )  # fmt: skip
 FROM_DETAIL = (
     "method", "url", "service", "release", "host", "pid", "attributes", "prompt_id", "stream_requested", "framing",
-    "error", "usage_raw", "service_tier", "parameters", "details", "headers_ns", "first_chunk_ns", "last_chunk_ns",
-    "chunks", "retry_after",
+    "error", "usage_raw", "service_tier", "parameters", "details", "stages", "headers_ns", "first_chunk_ns",
+    "last_chunk_ns", "chunks", "retry_after",
 )  # fmt: skip
 TUPLES = ("finish_reasons", "server_tools", "warnings", "notes")
 PAIRS = ("request_headers", "response_headers")
@@ -116,15 +116,7 @@ def with_attempts(rows: Sequence[Row[Any]], row: Row[Any], request: Request) -> 
     """The request with all its attempts, and their cost and tokens in its totals."""
     if not rows:
         return replace(request, attempts=attempts_of(request))
-    known = tuple(
-        Attempt(
-            request_id=request.id, number=item.number, start_ns=item.start_ns, duration_ns=item.duration_ns,
-            outcome=item.outcome, status=item.status, error_type=item.error_type, error_message=item.error_message,
-            retry_after=item.retry_after, provider_request_id=item.provider_request_id,
-            cost_usd=dollars(item.cost), input_tokens=item.input_tokens, output_tokens=item.output_tokens,
-        )
-        for item in rows
-    )  # fmt: skip
+    known = tuple(attempt_of(item, request.id) for item in rows)
     request = replace(request, attempts=known)
     others = [item for item in known if item.number != request.attempt and item.cost_usd is not None]
     if others:

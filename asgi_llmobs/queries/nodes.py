@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, and_, or_, select
 
 from asgi_llmobs.queries.content import stored_content, stored_request
 from asgi_llmobs.records import Attempt, Body, Request
+from asgi_llmobs.store.attempts import attempt_of
 from asgi_llmobs.store.database import Database, in_chunks
 from asgi_llmobs.store.tables import AttemptRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import name
@@ -129,13 +130,7 @@ def attempts_by_id(db: Database, ids: Iterable[str], *, project: str) -> dict[st
                 .where(spans.c.project == name(project), spans.c.id.in_(chunk)).order_by(columns.key, columns.number)
             )  # fmt: skip
             for row in connection.execute(wanted):
-                found.setdefault(row.id, []).append(
-                    Attempt(
-                        request_id=row.id, number=row.number, start_ns=row.start_ns, duration_ns=row.duration_ns,
-                        outcome=row.outcome, status=row.status, error_type=row.error_type,
-                        error_message=row.error_message, retry_after=row.retry_after,
-                    )
-                )  # fmt: skip
+                found.setdefault(row.id, []).append(attempt_of(row, row.id))
     return found
 
 

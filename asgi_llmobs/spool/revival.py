@@ -78,7 +78,7 @@ def add_answer(exchange: Exchange, sections: Sequence[bytes]) -> None:
 
 def made(sections: Sequence[bytes], resolve: Resolve) -> tuple[Exchange, int]:
     values, said, (provider, api, operation), url, outcome, message, index = loaded(sections[META])
-    plain = dict(zip(PLAIN, values, strict=True))
+    plain = dict(zip(PLAIN, values, strict=False))  # an earlier version knew fewer, in the same order
     exchange = Exchange(
         **plain,
         url=url,

@@ -35,6 +35,7 @@ PLAIN = (
     "request_size", "request_truncated", "status", "chunks", "response_size", "response_truncated", "response_sha256",
     "decoded", "headers_clock_ns", "first_token_clock_ns", "end_clock_ns", "eof", "error_type", "project", "session_id",
     "session_name", "session_path", "user_id", "route", "caller", "omit_request", "omit_response", "properties", "name",
+    "stages",
 )  # fmt: skip
 SAID = ("request_id", "node_id", "prompt_id", "model_override")
 plain_values = attrgetter(*PLAIN)

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from asgi_llmobs.records import Attempt, Body, Cost, Message, Outcome, Part, Request, Span, Usage
+from asgi_llmobs.records import Body, Cost, Message, Outcome, Part, Request, Span, Usage
+from asgi_llmobs.store.attempts import attempt_row, attempts_of, sums, worth_keeping
 from asgi_llmobs.store.contents import Words, packed_content
 from asgi_llmobs.store.fingerprints import fingerprints
 from asgi_llmobs.store.marks import marks_of
-from asgi_llmobs.store.values import bounded, clean, integer, json_bytes, name, picodollars
+from asgi_llmobs.store.values import bounded, clean, integer, json_bytes, name
 
-__all__ = ["Rows", "attempts_of", "encode", "fold_name", "property_rows", "without_content"]
+__all__ = ["Rows", "encode", "fold_name", "property_rows", "without_content"]
 
 PREVIEW = 200
 MESSAGE = 2_000  # characters of an error message, and of a property's value
@@ -167,7 +168,7 @@ def request_detail(request: Request) -> dict[str, Any]:
     found: dict[str, Any] = shared_detail(request)
     for label in (
         "prompt_id", "stream_requested", "finish_reasons", "server_tools", "error", "usage_raw", "service_tier",
-        "parameters", "details", "headers_ns", "first_chunk_ns", "last_chunk_ns", "chunks", "retry_after",
+        "parameters", "details", "stages", "headers_ns", "first_chunk_ns", "last_chunk_ns", "chunks", "retry_after",
         "request_headers", "response_headers", "warnings", "notes",
     ):  # fmt: skip
         value = getattr(request, label)
@@ -265,73 +266,6 @@ def property_rows(project: str, properties: Mapping[str, str], start_ns: int, ke
     """The entries of the property index; the later of two names that differ in case only wins."""
     folded = {fold_name(label): name(value) for label, value in properties.items()}
     return [(name(project), label, value, start_ns, key) for label, value in folded.items() if label]
-
-
-def attempts_of(request: Request) -> tuple[Attempt, ...]:
-    """The attempts that *request* knows of; its own is made from it where it lists none."""
-    if any(attempt.number == request.attempt for attempt in request.attempts):
-        return request.attempts
-    own = Attempt(
-        request_id=request.id,
-        number=request.attempt,
-        start_ns=request.start_ns,
-        duration_ns=request.duration_ns,
-        outcome=request.outcome,
-        status=request.status,
-        error_type=request.error_type,
-        error_message=request.error_message,
-        retry_after=request.retry_after,
-        provider_request_id=request.provider_request_id,
-        cost_usd=request.cost.amount,
-        input_tokens=request.counted.input_tokens if request.counted else None,
-        output_tokens=request.counted.output_tokens if request.counted else None,
-    )
-    return tuple(sorted((*request.attempts, own), key=lambda attempt: attempt.number))
-
-
-def worth_keeping(attempts: tuple[Attempt, ...]) -> bool:
-    """Whether attempts say more than the request's own row does."""
-    if len(attempts) > 1 or attempts[0].number > 1:
-        return True
-    return attempts[0].outcome not in (Outcome.OK, Outcome.RUNNING)
-
-
-def attempt_row(key: int, attempt: Attempt) -> tuple[Any, ...]:
-    return (
-        key,
-        integer(attempt.number) or 1,
-        integer(attempt.start_ns) or 0,
-        integer(attempt.duration_ns),
-        str(attempt.outcome),
-        integer(attempt.status),
-        bounded(attempt.error_type, PREVIEW),
-        bounded(attempt.error_message, MESSAGE),
-        bounded(attempt.retry_after, PREVIEW),
-        bounded(attempt.provider_request_id, PREVIEW),
-        picodollars(attempt.cost_usd),
-        integer(attempt.input_tokens),
-        integer(attempt.output_tokens),
-    )
-
-
-def sums(request: Request, attempts: tuple[Attempt, ...]) -> tuple[int | None, int | None, int | None]:
-    """Cost and tokens over the attempts that returned usage."""
-    counted = request.counted or NO_USAGE
-    if len(attempts) == 1 and attempts[0].number == request.attempt:
-        return picodollars(request.cost.amount), integer(counted.input_tokens), integer(counted.output_tokens)
-    costs = [picodollars(request.cost.amount)]
-    sent, got = [counted.input_tokens], [counted.output_tokens]
-    for attempt in attempts:
-        if attempt.number != request.attempt:
-            costs.append(picodollars(attempt.cost_usd))
-            sent.append(attempt.input_tokens)
-            got.append(attempt.output_tokens)
-    return added(costs), added(sent), added(got)
-
-
-def added(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return integer(sum(known)) if known else None
 
 
 def part_text(part: Part) -> str:

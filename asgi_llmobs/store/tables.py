@@ -64,8 +64,8 @@ def words(*, null: bool = True) -> Any:
     return Field(default=None if null else "", sa_column=Column(Text, nullable=null))
 
 
-def blob() -> Any:
-    return Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
+def blob(*, null: bool = False) -> Any:
+    return Field(default=None if null else b"", sa_column=Column(LargeBinary, nullable=null))
 
 
 def row_key() -> Any:
@@ -210,6 +210,7 @@ class AttemptRow(Table, table=True):
     cost: int | None = big()
     input_tokens: int | None = big()
     output_tokens: int | None = big()
+    detail: bytes | None = blob(null=True)  # see attempts.py
 
 
 class PropertyRow(Table, table=True):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
 
 from asgi_llmobs.errors import StoreError, Trouble
@@ -14,13 +14,13 @@ from asgi_llmobs.pace import paced
 from asgi_llmobs.records import Attempt, Outcome, Request, Span, Written
 from asgi_llmobs.scores import is_score, score_of
 from asgi_llmobs.store import scores, search
+from asgi_llmobs.store.attempts import attempt_of, attempt_row, attempts_of, superseded
+from asgi_llmobs.store.contents import unpacked_content
 from asgi_llmobs.store.database import Database, first_key, in_chunks, insert, new_keys
 from asgi_llmobs.store.merging import Merging
 from asgi_llmobs.store.rows import (
     MESSAGE,
     Rows,
-    attempt_row,
-    attempts_of,
     clean_properties,
     encode,
     fold_name,
@@ -226,21 +226,24 @@ class Batch:
         before = self.stored_attempts(stored)
         after = merged(before, attempts_of(without_content(record)))
         if rank(record.attempt, record.outcome) > rank(stored.attempt, stored.outcome):
+            if stored.attempt < record.attempt:
+                after = self.told(stored, after)
             self.replace(stored, in_whole(record, after, stored.start_ns))
         elif after != before:
-            self.patch(stored, record, after)
+            self.patch(stored, record, taken_down(record, after))
+
+    def told(self, stored: Stored, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """*attempts* with what is stored of the answer that another one replaces."""
+        query = select(_contents.c.content).where(_contents.c.key == stored.key)
+        packed = self.connection.execute(query).scalar()
+        if packed is None:
+            return attempts
+        content = unpacked_content(packed)
+        return superseded(attempts, stored.attempt, content.detail.get("response_headers") or (), content.bodies)
 
     def stored_attempts(self, stored: Stored) -> tuple[Attempt, ...]:
         rows = self.connection.execute(_attempts.select().where(_attempts.c.key == stored.key)).all()
-        found = [
-            Attempt(
-                request_id=stored.id, number=row.number, start_ns=row.start_ns, duration_ns=row.duration_ns,
-                outcome=row.outcome, status=row.status, error_type=row.error_type, error_message=row.error_message,
-                retry_after=row.retry_after, provider_request_id=row.provider_request_id,
-                cost_usd=dollars(row.cost), input_tokens=row.input_tokens, output_tokens=row.output_tokens,
-            )
-            for row in rows
-        ]  # fmt: skip
+        found = [attempt_of(row, stored.id) for row in rows]
         if not found:
             found.append(
                 Attempt(
@@ -347,7 +350,16 @@ def together(first: Span, second: Span) -> Span:
     later = rank(second.attempt, second.outcome) > rank(first.attempt, first.outcome)
     winner, loser = (second, first) if later else (first, second)
     attempts = merged(attempts_of(without_content(winner)), attempts_of(without_content(loser)))
+    if winner.attempt != loser.attempt:
+        attempts = taken_down(loser, attempts)
     return in_whole(winner, attempts, loser.start_ns)
+
+
+def taken_down(loser: Request, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """*attempts* with what the answer of *loser* said, which is not the one that is shown."""
+    bodies = {"request": loser.request_body, "response": loser.response_body}
+    kept = {part: body for part, body in bodies.items() if body is not None}
+    return superseded(attempts, loser.attempt, loser.response_headers, kept)
 
 
 def merged(one: tuple[Attempt, ...], other: tuple[Attempt, ...]) -> tuple[Attempt, ...]:

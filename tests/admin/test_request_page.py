@@ -245,6 +245,24 @@ class TestTime:
         assert sum(phase["duration_ns"] for phase in twin["phases"]) == made.duration_ns
         assert twin["provider_time"] == [400 * MS, 200 * MS]
 
+    def test_connecting_is_told_apart(self, site: Site) -> None:
+        """Each stage of an attempt is a stretch; what took next to nothing goes with the one after it."""
+        opened = {"queue": 0, "connect": 0, "tls": 40 * MS, "send": 100 * MS, "wait": 100 * MS + 5}
+        made = replace(self.retried(), stages=opened)
+        failed = replace(made.attempts[0], stages={"queue": 10_000, "connect": 30_000})
+        made = replace(made, attempts=(failed, *made.attempts[1:]))
+        alone = request(outcome="error", duration_ns=SECOND, stages=dict(failed.stages))
+        site.write(made, alone)
+        twin, page = site.twin(made), site.page(made)
+
+        names = ["look up and connect", "TLS", "wait for headers", "until the first chunk"]
+        assert [phase["name"] for phase in twin["phases"]][1:5] == names
+        assert [phase["duration_ns"] for phase in twin["phases"]][1:4] == [40 * MS, 60 * MS, 500 * MS]
+        assert sum(phase["duration_ns"] for phase in twin["phases"]) == made.duration_ns
+        assert [phase["name"] for phase in twin["attempt_phases"]["1"]] == ["look up and connect"]
+        assert "look up and connect 1.00 s" in page.text
+        assert [phase["name"] for phase in site.twin(alone)["phases"]] == ["look up and connect"]
+
     def test_attempts_with_the_wait_between(self, site: Site) -> None:
         """Each attempt has its bar, the wait its own, and its status, Retry-After and request id are there."""
         made = self.retried()
@@ -253,6 +271,21 @@ class TestTime:
 
         assert [(bar["x"], bar["width"], bar["wait_ns"]) for bar in lane] == [(0, 200, 0), (800, 200, 3 * SECOND)]
         assert all(text in page.text for text in ("429", "req-1", "req-2", "after a wait of 3.00 s"))
+
+    def test_what_an_earlier_attempt_was_told(self, site: Site) -> None:
+        """Its limits and the beginning of its answer stand in its attempt; who may not read content sees neither."""
+        made = replace(self.retried(), attempts=())
+        early = replace(
+            made, attempt=1, outcome="error", status=429, duration_ns=SECOND,
+            response_headers=(("x-ratelimit-limit-requests", "3"), ("content-type", "application/json")),
+            response_body=body({"error": {"message": "Slow down, please."}}),
+        )  # fmt: skip
+        site.write(early)
+        site.write(made)
+        page, told = site.page(made), site.twin(made, role="viewer")["request"]["attempts"][0]
+
+        assert "x-ratelimit-limit-requests" in page.text and "Slow down, please." in page.text
+        assert (told["response_headers"], told["response_preview"], told["status"]) == ([], None, 429)
 
     def test_standing_among_its_model(self, site: Site) -> None:
         """The slowest of a hundred calls of a model is told as that; of few calls nothing is said."""

@@ -1,6 +1,7 @@
 """Calls and spans as bytes: what comes back, and what must not be in there at all."""
 
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 from hypothesis import given
@@ -32,6 +33,7 @@ def test_a_call_comes_back_as_it_was() -> None:
             user_id="u",
             caller="app.py:3 ask",
             attempt=2,
+            stages={"queue": 5, "send": 7},
         ),
         b'{"a":',
         b"1}",
@@ -43,6 +45,16 @@ def test_a_call_comes_back_as_it_was() -> None:
         assert getattr(after, name) == getattr(before, name), name
     assert after.request_headers == [(b"content-type", b"application/json")]
     assert after.response_headers == [(b"content-type", b"application/json")]
+
+
+def test_what_an_earlier_version_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record without the field that was added last is read, and has nothing in it."""
+    before = finish(call(stages={"queue": 5}))
+    monkeypatch.setattr(serial, "plain_values", attrgetter(*serial.PLAIN[:-1]))
+
+    after = through(before)
+
+    assert (after.stages, after.caller, after.status) == (None, before.caller, 200)
 
 
 @given(

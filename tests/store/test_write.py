@@ -137,6 +137,31 @@ def test_attempts_of_one_request(database: Database, order: list[int], together:
     assert trace is not None and trace.total_cost_usd == Decimal("0.00025")
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_what_an_earlier_attempt_was_told(database: Database, order: list[int], together: bool) -> None:
+    """Its limits, ids and the beginning of its answer stay, but not where the request it may quote is not stored."""
+    headers = (("x-ratelimit-remaining-tokens", "0"), ("retry-after", "2"), ("x-request-id", "r1"), ("server", "x"))
+    why = body({"error": {"message": "Rate limit reached " + "z" * 3_000}})
+    for omitted in (False, True):
+        last = request(attempt=2, request_body=None if omitted else body({"model": "m"}))
+        first = replace(
+            last, attempt=1, outcome="error", status=429, response_headers=headers, response_body=why,
+            stages={"queue": 1, "send": 5},
+        )  # fmt: skip
+        sink, tries = Sink(database), [first, last]
+        if together:
+            sink.write([tries[place] for place in order])
+        for place in order:
+            sink.write([tries[place]])
+        early, own = detail(database, last.id).attempts
+
+        assert early.response_headers == headers[:3] and early.stages == {"queue": 1, "send": 5}
+        assert (early.response_preview is None) is omitted
+        assert omitted or early.response_preview == why.content.decode()[:1_999] + "…"
+        assert (own.response_headers, own.response_preview) == ((), None)
+
+
 def test_attempt_that_names_its_own_start(database: Database) -> None:
     """A later attempt's times count from the start of the first."""
     first = request(outcome="error", status=500, duration_ns=SECOND)

@@ -9,7 +9,7 @@ from asgi_llmobs.admin.comparison import answer_difference, parameter_changes, s
 from asgi_llmobs.admin.conversation import Calls, calls_in, conversation, results_in
 from asgi_llmobs.admin.curtain import bare_request
 from asgi_llmobs.admin.judging import judged
-from asgi_llmobs.admin.lanes import attempt_lane, phases, provider_time, stream_lane
+from asgi_llmobs.admin.lanes import attempt_lane, attempt_phases, phases, provider_time, stream_lane
 from asgi_llmobs.admin.markdown import available
 from asgi_llmobs.admin.page import Download, File, NotFound, Page, Permission, View
 from asgi_llmobs.admin.pictures import picture_of, pictures_in
@@ -111,6 +111,7 @@ def load_one(view: View) -> dict[str, Any]:
         "phases": phases(request),
         "provider_time": provider_time(detail.request),
         "attempt_lane": attempt_lane(request),
+        "attempt_phases": attempt_phases(request),
         "stream": stream_lane(request),
         "standing": standing_of(view.database, request),
         "pictures": sorted(pictures_in(request)) if view.content else [],
