@@ -47,7 +47,7 @@ __all__ = [
     "metadata",
 ]
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 metadata = MetaData()
 
