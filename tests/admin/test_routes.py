@@ -120,25 +120,25 @@ class TestAnonymous:
     """Who has not signed in learns nothing."""
 
     @pytest.mark.parametrize("verb", VERBS)
-    @pytest.mark.parametrize("path", [*PATHS, "/nothing", "/logout", "/login/", "/login.json", "/v1/traces"])
-    def test_every_route_and_verb(self, site: Site, locked: Visitor, path: str, verb: str) -> None:
+    def test_every_route_and_verb(self, site: Site, locked: Visitor, verb: str) -> None:
         """No address but the sign-in page answers, and what is there looks like what is not."""
-        answer = locked.ask(verb, real(site, path))
-        other = locked.ask(verb, "/nothing/at/all.json" if path.endswith(".json") else "/nothing/at/all")
+        page, twin = (locked.ask(verb, f"/nothing/at/all{ending}") for ending in ("", ".json"))
+        for path in (*PATHS, "/nothing", "/logout", "/login/", "/login.json", "/v1/traces"):
+            answer = locked.ask(verb, real(site, path))
+            other = twin if path.endswith(".json") else page
 
-        assert answer.status == other.status and answer.status in (303, 401, 403, 405)
-        assert not re.search(r"trip-1|gpt-4o|" + CONTENT, re.sub(r"next=\S+", "", answer.everything))
-        if answer.status == 303:
-            assert re.match(r"(\./|(\.\./)+)login(\?next=|$)", answer.location)
-            assert answer.content == b""
+            assert answer.status == other.status and answer.status in (303, 401, 403, 405), path
+            assert not re.search(r"trip-1|gpt-4o|" + CONTENT, re.sub(r"next=\S+", "", answer.everything)), path
+            if answer.status == 303:
+                assert re.match(r"(\./|(\.\./)+)login(\?next=|$)", answer.location), path
+                assert answer.content == b"", path
 
     @pytest.mark.parametrize("verb", UNSAFE)
-    @pytest.mark.parametrize("path", [*PATHS, "/nothing"])
-    def test_as_a_page_of_ours(self, site: Site, locked: Visitor, path: str, verb: str) -> None:
+    def test_as_a_page_of_ours(self, site: Site, locked: Visitor, verb: str) -> None:
         """The right Origin alone opens nothing."""
         headers = {"origin": "http://admin.example", "sec-fetch-site": "same-origin"}
-
-        assert locked.ask(verb, real(site, path), headers).status in (303, 401, 405)
+        for path in (*PATHS, "/nothing"):
+            assert locked.ask(verb, real(site, path), headers).status in (303, 401, 405), path
 
     def test_what_is_open(self, locked: Visitor) -> None:
         """The sign-in page and the files that it needs."""
@@ -154,8 +154,7 @@ class TestAnonymous:
         """What pages there are is said to nobody outside."""
         assert not re.search(r"requests|traces|sessions|status", locked.get("/login").text)
 
-    @pytest.mark.parametrize(
-        "path",
+    SPELLINGS = (
         ["//requests", "/requests//", "/requests/", "//", "/%2e%2e/requests", "/%2e/requests", "/../requests",
          "/./requests",
          "/login/../requests", "/login/%2e%2e/requests", "/login%2f..%2frequests", "/static/../requests",
@@ -163,11 +162,13 @@ class TestAnonymous:
          "/requests;.css", "/login;/../requests", "/requests/%00", "/requests%00.css", "/REQUESTS", "/Requests.JSON",
          "/requests.css", "/requests.json/", "/requests.json.json", "/requests%2ejson", "/requests%20", "/%20requests",
          "/requests\\", "/\\requests", "/requests?x=/static/admin.css", "/requests#login", "/login.json", "/LOGIN",
-         "/login/x", "/.json", "/index.json", "/%ff", "/é", "http://admin.example/requests", "*", ""],
+         "/login/x", "/.json", "/index.json", "/%ff", "/é", "http://admin.example/requests", "*", ""]
     )  # fmt: skip
-    def test_spellings(self, site: Site, locked: Visitor, path: str) -> None:
+
+    @pytest.mark.parametrize("verb", ["GET", "HEAD", "POST"])
+    def test_spellings(self, site: Site, locked: Visitor, verb: str) -> None:
         """However an address is spelled, a stranger is refused, and led to nowhere but the sign-in page."""
-        for verb in ("GET", "HEAD", "POST"):
+        for path in self.SPELLINGS:
             answer = locked.ask(verb, path)
             assert answer.status in (303, 401, 403, 404, 405), (verb, path)
             assert not re.search(r"trip-1|gpt-4o|" + CONTENT, answer.everything)
@@ -205,19 +206,19 @@ class TestRoles:
     """metrics < viewer < reader < analyst < operator < owner, and ingest apart."""
 
     @pytest.mark.parametrize("role", list(Role))
-    @pytest.mark.parametrize(("route", "path"), ADDRESSES, ids=PATHS)
-    def test_matrix(self, site: Site, route: Route, path: str, role: Role) -> None:
+    def test_matrix(self, site: Site, role: Role) -> None:
         """A role opens exactly what it may open, for GET and HEAD, and nobody may do anything else."""
-        may = role is not Role.INGEST and LADDER.index(role) >= LADDER.index(route.permission.value)
         visitor = site.visitor(role)
-        answer, head = visitor.get(real(site, path)), visitor.ask("HEAD", real(site, path))
-
-        assert answer.status == (200 if may else 403)
-        assert (head.status, head.content) == (answer.status, b"")
-        assert head.header("content-length") == answer.header("content-length")
         same = {"origin": "http://admin.example", "sec-fetch-site": "same-origin"}
-        acts = any(isinstance(other, Action) and other.slug == route.slug for other in ROUTES)  # see test_actions.py
-        assert {visitor.ask(verb, real(site, path), same).status for verb in UNSAFE[acts:]} == {405}
+        for route, path in ADDRESSES:
+            may = role is not Role.INGEST and LADDER.index(role) >= LADDER.index(route.permission.value)
+            answer, head = visitor.get(real(site, path)), visitor.ask("HEAD", real(site, path))
+
+            assert answer.status == (200 if may else 403), path
+            assert (head.status, head.content) == (answer.status, b""), path
+            assert head.header("content-length") == answer.header("content-length"), path
+            acts = any(isinstance(other, Action) and other.slug == route.slug for other in ROUTES)  # test_actions.py
+            assert {visitor.ask(verb, real(site, path), same).status for verb in UNSAFE[acts:]} == {405}, path
 
     def test_ladder(self) -> None:
         """Each role may what the one before it may, and ingest neither gives nor takes."""
@@ -228,13 +229,12 @@ class TestRoles:
         assert not any(allowed(None, permission) for permission in Permission)
 
     @pytest.mark.parametrize("role", [Role.METRICS, Role.VIEWER])
-    @pytest.mark.parametrize("path", PATHS)
-    def test_content_is_for_readers(self, site: Site, path: str, role: Role) -> None:
+    def test_content_is_for_readers(self, site: Site, role: Role) -> None:
         """Prompts, answers, errors that quote them and tool arguments never reach a lower role, in any form."""
         visitor = site.visitor(role)
-
-        assert CONTENT not in visitor.get(real(site, path)).everything
-        assert CONTENT not in visitor.get(f"{real(site, path)}?node={site.records['tool'].id}").everything
+        for path in PATHS:
+            assert CONTENT not in visitor.get(real(site, path)).everything, path
+            assert CONTENT not in visitor.get(f"{real(site, path)}?node={site.records['tool'].id}").everything, path
 
     def test_content_is_there_to_be_hidden(self, site: Site) -> None:
         """The test above could fail: a reader sees it in all these places."""
@@ -354,17 +354,18 @@ class TestSpelling:
         for path in ("/../", "/%2e%2e/", "/./", "/requests/../"):
             assert site.visitor("owner").get(path).status == 404
 
-    @pytest.mark.parametrize(
-        "id",
+    MADE_UP = (
         ["nothing", "0" * 16, "%00", "%ff", "'%20OR%201=1--", "x" * 9000, "~", "~!!", "~" + "A" * 5000, "{id}",
          "%7B%7B7*7%7D%7D",
-         "-1", "~" + urlsafe_b64encode("\ud800".encode("utf-8", "surrogatepass")).decode().rstrip("="), "%F0%9F%98%80"],
+         "-1", "~" + urlsafe_b64encode("\ud800".encode("utf-8", "surrogatepass")).decode().rstrip("="), "%F0%9F%98%80"]
     )  # fmt: skip
+
     @pytest.mark.parametrize("slug", ["requests", "traces", "sessions"])
-    def test_made_up_ids(self, site: Site, slug: str, id: str) -> None:
+    def test_made_up_ids(self, site: Site, slug: str) -> None:
         """An id that nobody has is not found, whatever it is made of."""
-        assert site.visitor("owner").get(f"/{slug}/{id}").status == 404
-        assert site.visitor("owner").get(f"/{slug}/{id}.json").json == {"detail": "There is nothing here."}
+        for id in self.MADE_UP:
+            assert site.visitor("owner").get(f"/{slug}/{id}").status == 404, id
+            assert site.visitor("owner").get(f"/{slug}/{id}.json").json == {"detail": "There is nothing here."}, id
 
     def test_static_is_a_table(self, site: Site) -> None:
         """Files are looked up by name: no path leads to another file."""
@@ -422,19 +423,18 @@ class TestForeignSites:
         {},
     ]
 
-    @pytest.mark.parametrize("headers", FOREIGN, ids=str)
     @pytest.mark.parametrize("path", ["/login", "/logout", "/requests", "/status"])
-    def test_unsafe_calls(self, site: Site, headers: dict[str, str], path: str) -> None:
+    def test_unsafe_calls(self, site: Site, path: str) -> None:
         """A call that could change something must come from a page of ours: a signed-in browser is not enough."""
         visitor = Visitor(Admin(database=site.database, auth=token(TOKEN), environ={}))
         visitor.post("/login", {"secret": TOKEN})
         cookies = dict(visitor.cookies)
-        answer = visitor.ask(
-            "POST", path, {"content-type": "application/x-www-form-urlencoded", **headers}, f"secret={TOKEN}".encode()
-        )
+        for foreign in self.FOREIGN:
+            headers = {"content-type": "application/x-www-form-urlencoded", **foreign}
+            answer = visitor.ask("POST", path, headers, f"secret={TOKEN}".encode())
 
-        assert answer.status == 403 and not answer.header("set-cookie")
-        assert visitor.cookies == cookies and visitor.get("/requests").status == 200
+            assert answer.status == 403 and not answer.header("set-cookie"), foreign
+            assert visitor.cookies == cookies and visitor.get("/requests").status == 200, foreign
 
     def test_two_origins(self, site: Site) -> None:
         """Two Origin headers are one too many."""
@@ -469,15 +469,19 @@ class TestForeignSites:
 
         assert visitor.ask("POST", "/login", form, f"secret={TOKEN.replace(' ', '+')}".encode()).status == 303
 
-    @pytest.mark.parametrize("path", [*PATHS, f"/static/{STATIC[0]}", "/login", "/nothing"])
-    def test_reading_from_another_site(self, site: Site, path: str) -> None:
+    @pytest.mark.parametrize("where", ["cross-site", "same-site"])
+    @pytest.mark.parametrize(
+        ("mode", "kind"),
+        [("cors", "empty"), ("no-cors", "script"), ("no-cors", "image"), ("navigate", "iframe"),
+         ("navigate", "object"), ("navigate", "embed"), ("websocket", "websocket")],
+    )  # fmt: skip
+    def test_reading_from_another_site(self, site: Site, where: str, mode: str, kind: str) -> None:
         """Fetch, script, image, frame and event source of another site get nothing, however open the lock is."""
         visitor = site.visitor("owner")
-        for where in ("cross-site", "same-site"):
-            for mode, kind in (("cors", "empty"), ("no-cors", "script"), ("no-cors", "image"), ("navigate", "iframe"),
-                               ("navigate", "object"), ("navigate", "embed"), ("websocket", "websocket")):  # fmt: skip
-                answer = visitor.get(real(site, path), sec_fetch_site=where, sec_fetch_mode=mode, sec_fetch_dest=kind)
-                assert (answer.status, answer.content) == (403, b"")
+        headers = {"sec_fetch_site": where, "sec_fetch_mode": mode, "sec_fetch_dest": kind}
+        for path in (*PATHS, f"/static/{STATIC[0]}", "/login", "/nothing"):
+            answer = visitor.get(real(site, path), **headers)
+            assert (answer.status, answer.content) == (403, b""), path
 
     def test_following_a_link(self, site: Site) -> None:
         """A link in a chat or a ticket works."""
