@@ -1,5 +1,6 @@
 """What all tests share: a clean environment, a fake provider on a socket, and where Chromium is."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ from asgi_llmobs.testing import FakeProvider
 from tests.databases import database, database_url, made_schema, postgres, postgres_store
 
 __all__ = ["database", "database_url", "made_schema", "postgres", "postgres_store"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no garbage collection is to look through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
