@@ -25,6 +25,7 @@ from asgi_llmobs.store.write import Sink
 from tests.making import request, span
 
 NEEDLE = "xylophonically"
+TRACES = 16  # of the one who goes
 WORDS = f"tell {NEEDLE} nothing"
 
 
@@ -40,9 +41,9 @@ def about(user: str, session: str, trace: str, **given: Any) -> list[Span]:
 def fill(database: Database) -> list[Span]:
     """The same words for one who goes, in many batches, between others who stay."""
     sink = Sink(database)
-    kept = [request("What is Rome?", user_id="kept", session_id="kept") for _ in range(120)]
+    kept = [request("What is Rome?", user_id="kept", session_id="kept") for _ in range(3 * TRACES)]
     gone: list[Span] = []
-    for number in range(40):
+    for number in range(TRACES):
         made = about(f"{NEEDLE}-u", f"{NEEDLE}-s{number % 3}", f"{number:032x}")
         sink.write([*made, *kept[number * 3 : number * 3 + 3]])
         gone += made
@@ -69,12 +70,12 @@ def test_nothing_is_left(database: Database, tmp_path: Path, what: str) -> None:
     gone = fill(database)
     assert left_in(database, tmp_path, NEEDLE)
     if what == "user":
-        assert erase(database, project="default", user=f"{NEEDLE}-u") == Erased(40, 80)
+        assert erase(database, project="default", user=f"{NEEDLE}-u") == Erased(TRACES, 2 * TRACES)
     elif what == "session":
         for number in range(3):
             assert erase(database, project="default", session=f"{NEEDLE}-s{number}").left is None
     elif what == "trace":
-        for number in range(1, 40):
+        for number in range(1, TRACES):
             assert take_out(database, project="default", trace=f"{number:032x}") == (1, 2)
         assert erase(database, project="default", trace=f"{0:032x}") == Erased(1, 2)
     else:
@@ -84,7 +85,7 @@ def test_nothing_is_left(database: Database, tmp_path: Path, what: str) -> None:
 
     assert left_in(database, tmp_path, NEEDLE) == []
     assert left_in(database, tmp_path, "kept") != []
-    assert list_requests(database, Filter(text="rome")).count == list_requests(database, Filter()).count == 120
+    assert list_requests(database, Filter(text="rome")).count == list_requests(database, Filter()).count == 3 * TRACES
     assert [row.session_id for row in list_sessions(database, Filter()).rows] == ["kept"]
     assert list(recompute(database, check=True)) == []
 
@@ -123,7 +124,7 @@ def test_tables_of_others_in_the_file(tmp_path: Path) -> None:
 
     said = erase(database, project="default", user=f"{NEEDLE}-u")
 
-    assert (said.traces, said.spans) == (40, len(gone)) and said.left is not None and "VACUUM" in said.left
+    assert (said.traces, said.spans) == (TRACES, len(gone)) and said.left is not None and "VACUUM" in said.left
     assert list_requests(database, Filter(text=NEEDLE)).count == 0
     database.dispose()
 
@@ -159,7 +160,7 @@ def test_who_writes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     said = erase(database, project="default", user=f"{NEEDLE}-u")
     monkeypatch.undo()
 
-    assert said.spans == 80 and said.left is not None and "locked" in said.left
+    assert said.spans == 2 * TRACES and said.left is not None and "locked" in said.left
     assert clean(database) is None and left_in(database, tmp_path, NEEDLE) == []
     database.dispose()
 

@@ -231,13 +231,13 @@ def test_what_stays_is_whole(database: Database) -> None:
 
 def test_a_dry_run_changes_nothing(database: Database) -> None:
     """It says what the real one then does."""
-    Sink(database).write([aged(days / 100, session_id="s") for days in range(2_000)])
-    before, limits = counts(database), Retention(age_ns=15 * DAY, spans=1_200, size_bytes=10**12)
+    Sink(database).write([aged(days / 20, session_id="s") for days in range(400)])
+    before, limits = counts(database), Retention(age_ns=15 * DAY, spans=240, size_bytes=10**12)
 
     told = prune(database, limits, now_ns=NOW, dry_run=True)
 
     assert counts(database) == before
-    assert told.spans == 800
+    assert told.spans == 160
     assert prune(database, limits, now_ns=NOW) == told
 
 
@@ -369,23 +369,23 @@ def file_size(path: Path) -> int:
 def test_the_file_shrinks(tmp_path: Path) -> None:
     """What is left of the file is at most a fifth more than what the rows that stay would need anew."""
     database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
-    fill(database, 1_500)
+    fill(database, 800)
     full = file_size(tmp_path / "llmobs.db")
     limit = full // 4
 
     gone = prune(database, Retention(size_bytes=limit), now_ns=NOW)
 
     left = file_size(tmp_path / "llmobs.db")
-    stay = len(ids(database)) if gone.spans > 1_000 else 1_500 - gone.spans
+    stay = len(ids(database)) if gone.spans > 300 else 800 - gone.spans
     fresh = Database(f"sqlite:///{tmp_path / 'fresh' / 'llmobs.db'}")
-    for start in range(gone.spans, 1_500, 100):
-        Sink(fresh).write([aged(1, sent=noise(number)) for number in range(start, min(1_500, start + 100))])
+    for start in range(gone.spans, 800, 100):
+        Sink(fresh).write([aged(1, sent=noise(number)) for number in range(start, min(800, start + 100))])
     fresh.checkpoint()
     need = file_size(tmp_path / "fresh" / "llmobs.db")
     database.dispose()
     fresh.dispose()
 
-    assert stay == 1_500 - gone.spans > 200
+    assert stay == 800 - gone.spans > 100
     assert left <= 1.2 * need, (full, left, need)
     assert left <= 1.2 * limit
 
@@ -464,12 +464,12 @@ def test_one_of_many_sweeps(database_url: str, monkeypatch: pytest.MonkeyPatch) 
     """Of several that share a store one does the work; together they never delete more than one would."""
     monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
     several = [Database(database_url) for _ in range(3)]
-    Sink(several[0]).write([aged(days / 100) for days in range(2_000)])
-    sweepers = [Sweeper(database, Retention(spans=700), "default") for database in several]
+    Sink(several[0]).write([aged(days / 100) for days in range(800)])
+    sweepers = [Sweeper(database, Retention(spans=300), "default") for database in several]
 
     sweep(sweepers, 40)
 
-    assert store_status(several[0], project="default").spans == 700
+    assert store_status(several[0], project="default").spans == 300
     for database in several:
         database.dispose()
 
@@ -478,15 +478,15 @@ def test_whoever_asks_takes_over(database_url: str, monkeypatch: pytest.MonkeyPa
     """A prune that is asked for stops the sweep under way, so that the two do not delete twice as much."""
     monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
     database = Database(database_url)
-    Sink(database).write([aged(days / 100) for days in range(3_000)])
-    sweeper = Sweeper(database, Retention(spans=700), "default")
+    Sink(database).write([aged(days / 100) for days in range(1_000)])
+    sweeper = Sweeper(database, Retention(spans=300), "default")
     sweep([sweeper], 2)
     before = store_status(database, project="default").spans
-    assert 700 < before < 3_000
+    assert 300 < before < 1_000
 
-    assert prune(database, Retention(spans=700), project="default").spans == before - 700
+    assert prune(database, Retention(spans=300), project="default").spans == before - 300
     sweep([sweeper], 40)
-    assert store_status(database, project="default").spans == 700
+    assert store_status(database, project="default").spans == 300
     database.dispose()
 
 
@@ -494,9 +494,9 @@ def test_a_holder_that_died_is_followed(database_url: str, monkeypatch: pytest.M
     """Its work is taken up once its time is over."""
     monkeypatch.setattr("asgi_llmobs.retention.LEASE_SECONDS", 0.3)
     database = Database(database_url)
-    Sink(database).write([aged(days / 100) for days in range(1_500)])
+    Sink(database).write([aged(days / 100) for days in range(500)])
     Sweeper(database, Retention(spans=100), "default").step()
-    assert store_status(database, project="default").spans > 1_000
+    assert store_status(database, project="default").spans > 200
 
     time.sleep(0.4)
     monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)

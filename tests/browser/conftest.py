@@ -18,6 +18,14 @@ REPORT = """addEventListener("securitypolicyviolation", (event) =>
   console.error("CSP " + event.violatedDirective + " " + event.blockedURI + " " + event.sourceFile));"""
 
 
+@pytest.fixture(autouse=True)
+def pages_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other tests is no reason to answer that the store is."""
+    monkeypatch.setattr("asgi_llmobs.admin.app.READ_SECONDS", 60.0)
+    monkeypatch.setattr("asgi_llmobs.admin.feed.READ_SECONDS", 60.0)
+    monkeypatch.setattr("asgi_llmobs.admin.workers.WAIT_SECONDS", 60.0)
+
+
 @contextmanager
 def example_app(folder: Path) -> Iterator[str]:
     """The example app as its first line says to start it; its address."""
@@ -83,6 +91,7 @@ def travelled(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def chrome(chromium: str) -> Iterator[Any]:
     """The browser; it ends with its module, since while it is there no other event loop can run in this thread."""
     sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect.set_options(timeout=30_000)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield browser
@@ -94,7 +103,7 @@ class Watched:
 
     def __init__(self, context: Any, url: str) -> None:
         self.page = context.new_page()
-        self.page.set_default_timeout(8_000)
+        self.page.set_default_timeout(30_000)
         self.url = url
         self.complaints: list[str] = []
         self.calls: list[str] = []

@@ -134,18 +134,26 @@ def test_scores_of_one_name(opened: Open, board: str) -> None:
     assert "property.plan=pro" in page.url and page.locator("[data-row]").count() == 50
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
-def test_axe_and_width(opened: Open, board: str, scheme: Any) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        ("light", 1280),
+        pytest.param("light", 390, marks=pytest.mark.long),
+        pytest.param("dark", 1280, marks=pytest.mark.long),
+        pytest.param("dark", 390, marks=pytest.mark.long),
+    ],
+)
+def test_axe_and_width(opened: Open, board: str, scheme: Any, width: int) -> None:
     """axe finds nothing serious, and nothing is wider than a phone."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    for width in (1280, 390):
-        # axe puts a script of its own into the page, which the policy would rightly refuse
-        view = opened(board, checked=False, color_scheme=scheme, bypass_csp=True,
-                      viewport={"width": width, "height": 800})  # fmt: skip
-        for path in PAGES:
-            view.go(f"/{path}")
-            assert not view.page.evaluate("document.documentElement.scrollWidth > innerWidth"), (path, width)
-            found = axe.run(view.page).response["violations"]
-            serious = [(rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in found
-                       if rule["impact"] in ("serious", "critical")]  # fmt: skip
-            assert serious == [], (path, width)
+    # axe puts a script of its own into the page, which the policy would rightly refuse
+    view = opened(board, checked=False, color_scheme=scheme, bypass_csp=True)
+    for path in PAGES:
+        view.page.set_viewport_size({"width": width, "height": 800})
+        view.go(f"/{path}")
+        found = axe.run(view.page).response["violations"]
+        serious = [(rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in found
+                   if rule["impact"] in ("serious", "critical")]  # fmt: skip
+        assert serious == [], path
+        view.page.set_viewport_size({"width": 390, "height": 800})
+        assert not view.page.evaluate("document.documentElement.scrollWidth > innerWidth"), path

@@ -117,18 +117,18 @@ def test_judging_by_key(site: Site, opened: Open) -> None:
     assert "ask again: n + e" in page.locator("#scores").inner_text()
 
 
-@pytest.mark.parametrize("place", ["requests/{second}", "traces/{trace}", "sessions/trip-1"])
-def test_judging_without_scripts(site: Site, opened: Open, place: str) -> None:
+def test_judging_without_scripts(site: Site, opened: Open) -> None:
     """On the page of a request, a trace and a session; then it is taken back."""
     seen = opened(site.url, java_script_enabled=False)
-    page = seen.page
-    seen.go("/" + place.format(second=site.records["second"].id, trace=site.records["second"].trace_id))
-    before = page.url
-    page.get_by_role("button", name="Good").click()
-    assert page.url == f"{before}#scores"
-    assert page.locator("#scores .said").get_by_text("up").count() == 1
-    page.get_by_role("button", name="Take back thumbs").click()
-    assert "taken back" in page.locator("#scores").inner_text()
+    page, second = seen.page, site.records["second"]
+    for place in ("/sessions/trip-1", f"/traces/{second.trace_id}", f"/requests/{second.id}"):
+        seen.go(place)
+        before = page.url
+        page.get_by_role("button", name="Good").click()
+        assert page.url == f"{before}#scores"
+        assert page.locator("#scores .said").get_by_text("up").count() == 1, place
+        page.get_by_role("button", name="Take back thumbs").click()
+        assert "taken back" in page.locator("#scores").inner_text(), place
 
 
 def test_the_menu_of_a_phone(site: Site, opened: Open) -> None:

@@ -61,7 +61,7 @@ def test_whichever_comes_first(database: Database, batches: list[list[Span]]) ->
     assert len(list_requests(database, Filter(project="default", session=("s-1",))).rows) == 1
 
 
-def test_layers(database: Database) -> None:
+def test_layers() -> None:
     """Framework, instrumentation of the SDK, transport, in every order: the outermost name and one record."""
     inner = replace(TOLD, id="e" * 16, parent_id=TOLD.id, name="chat gpt-4o")
     seen = replace(SEEN, parent_id=inner.id)
@@ -151,7 +151,7 @@ def test_a_call_is_a_request() -> None:
     assert isinstance(TOLD, Request) and isinstance(SEEN, Request)
 
 
-def test_a_second_framework_from_further_in(database: Database) -> None:
+def test_a_second_framework_from_further_in() -> None:
     """N4: layers that stand beside each other, told one after the other; what hangs below them stays in the tree."""
     task = Span(id="1" * 16, trace_id=TRACE, parent_id=AGENT.id, name="task", start_ns=START, duration_ns=9 * SECOND)
     outer = replace(TOLD, start_ns=SEEN.start_ns - 2, duration_ns=(SEEN.duration_ns or 0) + 4)
