@@ -184,7 +184,8 @@ def make_family(module: ModuleType) -> Family:
             return Again(call) if begun else call.received
 
         def __del__(self) -> None:
-            call = self.__dict__.get("_llmobs_call")
+            # not by __dict__: it would be made now, and what it refers to survive the collection that has found it
+            call = getattr(self, "_llmobs_call", None)
             # at the end of the process threads stop where they are, locks in hand
             if call is not None and not call.done and not sys.is_finalizing():
                 with safely("collected"):

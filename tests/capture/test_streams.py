@@ -141,6 +141,29 @@ def test_nothing_is_held_by_a_response_that_is_gone(family):
     assert watch() is None and told.log[-1] == ("finish", "abandoned")
 
 
+def test_the_first_collection_takes_a_response_that_was_read(family):
+    """The client's own circle around it holds bodies: one that survived a collection would do so for long."""
+
+    class Inner(family.SyncByteStream):
+        def __iter__(self):
+            yield b"a"
+
+    with family.Client(transport=family.MockTransport(lambda _: family.Response(200, stream=Inner()))) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            with client.stream("GET", "http://x") as response:
+                streams.attach(response, Told(), is_async=False)
+                assert response.read() == b"a"
+            del response
+            gc.collect(0)
+            left = [found for found in gc.get_objects() if isinstance(found, Inner)]
+        finally:
+            gc.enable()
+
+    assert left == []
+
+
 def test_an_async_generator_is_closed_as_one(family):
     """Leaving the iteration closes the inner generator at once, where its library does so."""
     log = []
