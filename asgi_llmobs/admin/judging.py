@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from asgi_llmobs.admin.page import Permission, View
-from asgi_llmobs.queries.scores import GivenScore, scores_of_session, scores_of_span, scores_of_trace
+from asgi_llmobs.queries.scores import (
+    GivenScore,
+    scores_of_holders,
+    scores_of_session,
+    scores_of_span,
+    scores_of_trace,
+)
 from asgi_llmobs.records import Score, ScoreKind
 
 __all__ = ["JUDGE", "THUMBS", "Judged", "Said", "judged", "may_change", "said", "value_of"]
@@ -32,11 +38,19 @@ class Judged:
     abouts: Sequence[tuple[str, str]]
     now: Sequence[Said]
     before: Sequence[Said]
+    around: Sequence[Said]  # of the trace and the session that it is in
     thumbs: bool | None  # the visitor's own, of the first of *abouts*
     may: bool
 
 
-def judged(view: View, target: Target, id: str, *others: tuple[Target, str, str]) -> Judged:
+def judged(
+    view: View,
+    target: Target,
+    id: str,
+    *others: tuple[Target, str, str],
+    trace_id: str | None = None,
+    session_id: str | None = None,
+) -> Judged:
     """What was said of a thing, for ``parts/scores.html``.
 
     Args:
@@ -44,6 +58,8 @@ def judged(view: View, target: Target, id: str, *others: tuple[Target, str, str]
         target: What is judged.
         id: Its id.
         *others: What else can be judged on the page: target, id, and what it is called.
+        trace_id: The trace that it is in: what was said of that is shown, too, and it can be judged.
+        session_id: Its session, likewise.
 
     Raises:
         StoreError: The database cannot be read.
@@ -51,10 +67,14 @@ def judged(view: View, target: Target, id: str, *others: tuple[Target, str, str]
     found = [said(view, given) for given in READ[target](view.database, view.project, id)]
     now = [each for each in found if each.current]
     own = (each.score for each in now if is_own_thumb(view, each.score, target, id))
+    places: tuple[tuple[Target, str | None], ...] = (("trace", trace_id), ("session", session_id))
+    holders = [(kind, holder) for kind, holder in places if holder]
     return Judged(
         abouts=[(f"{target}:{id}", f"this {'request' if target == 'span' else target}")]
-        + [(f"{kind}:{other}", name) for kind, other, name in others],
+        + [(f"{kind}:{other}", name) for kind, other, name in others]
+        + [(f"{kind}:{holder}", f"its {kind}") for kind, holder in holders],
         now=now,
+        around=[said(view, given) for given in scores_of_holders(view.database, view.project, holders)],
         before=[each for each in found if not each.current and each.score.says],
         thumbs=next((bool(score.value) for score in own), None),
         may=view.may(JUDGE),

@@ -25,6 +25,7 @@ __all__ = [
     "list_names",
     "scored",
     "scores_of",
+    "scores_of_holders",
     "scores_of_session",
     "scores_of_span",
     "scores_of_trace",
@@ -164,6 +165,25 @@ def scores_of_trace(database: Database, project: str, trace_id: str) -> list[Giv
     """
     with database.read() as connection:
         return found(connection, project, _scores.c.trace_id == (name(trace_id) or ""))
+
+
+def scores_of_holders(database: Database, project: str, holders: Iterable[tuple[str, str]]) -> list[GivenScore]:
+    """What counts of what was said of a trace or session as such, and not of what is in it, the latest first.
+
+    Args:
+        database: The store.
+        project: Whose.
+        holders: ``trace`` or ``session``, and its id.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    columns = _scores.c
+    chosen = [and_(columns.target == target, columns.target_id == (name(id) or "")) for target, id in holders]
+    if not chosen:
+        return []
+    with database.read() as connection:
+        return found(connection, project, and_(columns.current == 1, or_(*chosen)))
 
 
 def scores_of_session(database: Database, project: str, session_id: str) -> list[GivenScore]:

@@ -195,6 +195,31 @@ def test_as_helicone_sends_them(desk: Desk) -> None:
     assert bad.status == 422
 
 
+def test_what_was_said_around_it(desk: Desk) -> None:
+    """A request's page shows what was said of its trace and session, as that and with a way there; and they of it."""
+    first, visitor = desk.records["first"], desk.visitor(name="ada")
+    places = {"span": first.id, "trace": first.trace_id, "session": first.session_id}
+    for target, id in places.items():
+        visitor.post("/scores", {"about": f"{target}:{id}", "name": "of", "kind": "label", "value": f"the-{target}"})
+    visitor.post("/scores", {"about": f"session:{first.session_id}", "kind": "note", "comment": "Odd one."})
+    pages = {
+        target: f"/{folder}/{places[target]}"
+        for target, folder in (("span", "requests"), ("trace", "traces"), ("session", "sessions"))
+    }
+    shown = {target: visitor.get(f"{page}.json").json["judged"] for target, page in pages.items()}
+    texts = {target: visitor.get(page).text for target, page in pages.items()}
+
+    assert [each["score"]["label"] for each in shown["span"]["now"]] == ["the-span"]
+    assert [each["score"]["target"] for each in shown["span"]["around"]] == ["session", "session", "trace"]
+    assert [each["score"]["target"] for each in shown["trace"]["around"]] == ["session", "session"]
+    assert {each["score"]["label"] for each in shown["session"]["now"]} >= {"the-span", "the-trace", "the-session"}
+    assert f"../traces/{first.trace_id}" in texts["span"] and "Odd one." in texts["span"]
+    assert [about for about, _ in shown["span"]["abouts"]] == [f"{target}:{id}" for target, id in places.items()]
+    assert "the-trace" in texts["span"] and "the-session" in texts["trace"] and "the-span" in texts["session"]
+    viewer = desk.visitor("viewer").get(f"{pages['span']}.json").json["judged"]["around"]
+    assert {each["score"]["comment"] for each in viewer} == {None}
+
+
 def test_the_page_of_all_scores(desk: Desk) -> None:
     """Names with what they come to; each number is a search for the requests behind it."""
     ids = [desk.first, desk.records["second"].id, desk.records["alone"].id]

@@ -97,7 +97,7 @@ def load_one(view: View) -> dict[str, Any]:
         "newer_id": detail.newer_id,
         "older_id": detail.older_id,
         "trace": detail.trace,
-        "judged": judged(view, "span", request.id),
+        "judged": judged(view, "span", request.id, trace_id=request.trace_id, session_id=request.session_id),
         "input_omitted": detail.input_omitted,
         "output_omitted": detail.output_omitted,
         "kin": kin,

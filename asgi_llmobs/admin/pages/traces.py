@@ -78,15 +78,15 @@ def load_one(view: View) -> dict[str, Any]:
         "projections": list(PROJECTIONS),
         "place": place,
         "span_ns": folding.span_ns,
-        "judged": judged_of(view, tree.trace_id, selected),
+        "judged": judged_of(view, tree.trace_id, tree.session_id, selected),
     }
 
 
-def judged_of(view: View, trace_id: str, selected: TraceNode | None) -> Judged:
+def judged_of(view: View, trace_id: str, session_id: str | None, selected: TraceNode | None) -> Judged:
     """The judgements of the trace and all in it; the selected node can be judged too."""
     if selected is None or selected.virtual:
-        return judged(view, "trace", trace_id)
-    return judged(view, "trace", trace_id, ("span", selected.id, selected.name))
+        return judged(view, "trace", trace_id, session_id=session_id)
+    return judged(view, "trace", trace_id, ("span", selected.id, selected.name), session_id=session_id)
 
 
 def steps(view: View, rows: Sequence[TraceNode]) -> list[Step]:
