@@ -10,9 +10,12 @@ import pytest
 
 from asgi_llmobs import runtime, safely, uninstrument_httpx
 from asgi_llmobs.testing import FakeProvider
+from tests import examples
 from tests.databases import database, database_url, made_schema, postgres, postgres_store
 
 __all__ = ["database", "database_url", "made_schema", "postgres", "postgres_store"]
+
+examples.load_profile()
 
 
 def pytest_collection_finish() -> None:

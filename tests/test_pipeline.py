@@ -162,7 +162,7 @@ def test_what_could_not_be_read_is_told(name):
     assert record(answer()).warnings == ()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     body=st.one_of(st.binary(max_size=300), st.sampled_from([answer(), event({"content": "x"}) * 3 + DONE])),
     request_body=st.one_of(st.binary(max_size=100), st.just(json.dumps(REQUEST).encode())),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_llmobs.config import Config
@@ -301,7 +301,6 @@ NAMES = st.sampled_from(sorted(name for names in COLUMNS.values() for name in na
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     attributes=st.dictionaries(
         NAMES | st.text(max_size=30),

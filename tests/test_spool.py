@@ -213,5 +213,5 @@ class Model(RuleBasedStateMachine):
         assert counters.spooled or counters.spooled_bytes == 0
 
 
-Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(stateful_step_count=40)
 test_model = pytest.mark.filterwarnings("ignore")(Model.TestCase)

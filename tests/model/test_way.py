@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -18,6 +18,7 @@ from asgi_llmobs.spool import DurableSpool, MemorySpool
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from asgi_llmobs.writer import Writer
+from tests.examples import some
 from tests.spool.calls import call, finish, span, stream
 
 SIZES = st.sampled_from([0, 1, 300, 5_000, 40_000])
@@ -202,12 +203,7 @@ class InMemory(Way):
     durable = False
 
 
-SETTINGS = settings(
-    max_examples=12,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+SETTINGS = settings(max_examples=some(0.3), stateful_step_count=25)
 TestDurable = Way.TestCase
 TestDurable.settings = SETTINGS
 TestInMemory = InMemory.TestCase

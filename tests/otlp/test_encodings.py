@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
@@ -43,7 +43,6 @@ SPANS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(told=st.lists(SPANS, max_size=4))
 def test_what_opentelemetry_writes_is_read(told: list[Told]) -> None:
     """Field by field, in both encodings."""
@@ -51,7 +50,6 @@ def test_what_opentelemetry_writes_is_read(told: list[Told]) -> None:
     assert list(otlp_json.read_traces(in_json(told), Limits())) == told
 
 
-@settings(max_examples=100, deadline=None)
 @given(values=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), VALUES, max_size=6))
 def test_what_we_write_opentelemetry_reads(values: dict[str, Any]) -> None:
     """Our attributes are its attributes."""
@@ -134,7 +132,6 @@ def test_too_much_in_one_span(write: Callable[[list[Told]], bytes]) -> None:
     ) or (len(found.attributes["a0"]) == 20 + len("… [500 characters]"))
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_fuzzed_protobuf(data: st.DataObject) -> None:
     """Any bytes, and any damage to a good request, are read or refused in words."""
@@ -165,7 +162,6 @@ JSONS = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
 @given(value=JSONS, cut=st.none() | st.integers(0, 200))
 def test_fuzzed_json(value: Any, cut: int | None) -> None:
     """Any JSON, whole or cut, is read or refused in words; so is any value in any place of a request."""

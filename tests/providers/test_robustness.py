@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_llmobs.providers import ANY_HOST, GENERIC, PROVIDERS, Match, Wire, match, read
@@ -23,7 +23,6 @@ DIALECTS: tuple[Dialect, ...] = tuple(
         if dialect is not None
     }.values()
 )
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 # every name that any dialect asks for, so that random objects reach the deep places
 NAMES = """id model object type usage choices index delta message content text role finish_reason tool_calls function
@@ -87,14 +86,12 @@ def dumped(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "replace")
 
 
-@QUICK
 @given(request=OBJECTS | VALUES, answer=OBJECTS | VALUES, status=STATUSES, kind=TYPES)
 def test_any_json(request: Any, answer: Any, status: int | None, kind: str) -> None:
     """Objects made of the right names with the wrong values are read without a failure."""
     read_by_all(dumped(request), dumped(answer), status, kind)
 
 
-@QUICK
 @given(answers=st.lists(OBJECTS | VALUES, max_size=5), end=st.integers(0, 40), named=st.booleans())
 def test_any_stream(answers: list[Any], end: int, named: bool) -> None:
     """Streams of such objects, cut anywhere, are read without a failure."""
@@ -105,7 +102,6 @@ def test_any_stream(answers: list[Any], end: int, named: bool) -> None:
         read_by_all(b"{}", body[: max(0, len(body) - end)], 200, kind)
 
 
-@QUICK
 @given(request=st.binary(max_size=200), answer=st.binary(max_size=200), status=STATUSES, kind=TYPES)
 def test_any_bytes(request: bytes, answer: bytes, status: int | None, kind: str) -> None:
     """Bytes that mean nothing are read without a failure."""

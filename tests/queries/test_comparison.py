@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_llmobs.queries.alignment import align
@@ -122,7 +122,6 @@ SHAPES = st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc")), min_siz
 
 
 @given(SHAPES, SHAPES)
-@settings(max_examples=60, deadline=None)
 def test_every_node_once(one: list[tuple[int, str]], other: list[tuple[int, str]]) -> None:
     """Whatever the trees, each of their nodes stands in the result once, below the pair that its parent stands in."""
     a, b = nodes_of(one), nodes_of(other)

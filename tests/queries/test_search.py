@@ -27,6 +27,7 @@ from asgi_llmobs.store.write import Sink
 from tests.admin.reading import read
 from tests.admin.visiting import Visitor
 from tests.databases import BACKENDS, new_database
+from tests.examples import some
 from tests.making import SECOND, START, priced, request
 
 CITIES = ["Paris", "Rome", "Oslo"]
@@ -219,7 +220,6 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @given(EXPRESSIONS)
-@settings(max_examples=150, deadline=None)
 def test_what_is_written_is_read_again(expression: Expression) -> None:
     """An expression in the language is that expression, and the filter of an address is that filter."""
     text = written(expression)
@@ -251,7 +251,7 @@ def compare(filled: Database, expression: Expression) -> None:
     assert costs == sorted(costs, key=lambda cost: -1 if cost is None else cost, reverse=True)
 
 
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=some(0.3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(FEW, max_examples=150)
 
 

@@ -16,6 +16,7 @@ from asgi_llmobs.store import removal, sketches
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests.databases import BACKENDS, new_database
+from tests.examples import some
 from tests.making import SECOND, START, attempt, request, span
 
 HOUR = 3_600 * SECOND
@@ -267,7 +268,7 @@ def kept(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         database.dispose()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=some(0.3), suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_whatever_happens_the_totals_are_right(kept: Database, given: list[tuple[str, Any]]) -> None:
     """Writes, replays, later attempts, late words on a trace, removals in parts: a recount finds no difference."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_llmobs.filters import Filter
@@ -78,7 +78,6 @@ def all_below(node: Node) -> list[Node]:
     return [found for child in node.children for found in (child, *all_below(child))]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(outlines())
 def test_T16_to_T20_against_a_model(outline: Outline) -> None:
     """Each span is drawn once; the five figures, self times, sums and savings are what counting by hand gives."""
@@ -117,7 +116,6 @@ def test_T16_to_T20_against_a_model(outline: Outline) -> None:
     assert parallel_saving(work_of(nodes)) == took - len(moments)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(outlines())
 def test_T15_the_critical_path_is_a_path(outline: Outline) -> None:
     """It begins at a root, has no gap in its ancestry, and of siblings on it none overlap."""
