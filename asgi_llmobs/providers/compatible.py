@@ -43,6 +43,10 @@ INVOCATION = Dialect(CHAT.api, CHAT.operation, read_invocation)
 OWN_ROUTES: dict[str, tuple[Route, ...]] = {
     "cloudflare": (
         route("POST", r"/ai/run/@[^/]+/[^/]+/[^/]*(bge|embed)[^/]*$", EMBEDDINGS),
+        route(
+            "POST", r"/(ai/run|workers-ai)/@[^/]+/[^/]+/[^/]*(flux|diffusion|dreamshaper|lucid|phoenix)[^/]*$", IMAGES
+        ),
+        route("POST", r"/(ai/run|workers-ai)/@[^/]+/[^/]+/whisper[^/]*$", TRANSCRIPTION),
         route("POST", r"/(ai/run|workers-ai)/@[^/]+/[^/]+/[^/]+$", INVOCATION),
     ),
     "databricks": (route("POST", r"/serving-endpoints/[^/]+/(served-models/[^/]+/)?invocations/?$", INVOCATION),),

@@ -12,6 +12,7 @@ from asgi_llmobs.providers.base import Dialect, Wire
 from asgi_llmobs.providers.bodies import Pieces, answer_of, chunks, is_stream
 from asgi_llmobs.providers.draft import Draft
 from asgi_llmobs.providers.failures import error_of
+from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.openai_messages import chat_request, input_part, text_of
 from asgi_llmobs.providers.openai_usage import openai_usage
 from asgi_llmobs.providers.values import array, blob, named, obj, string
@@ -42,9 +43,7 @@ class CallPlaces:
         given = index if isinstance(index, int) and not isinstance(index, bool) else None
         found = self.find(given, identity, name)
         if found is None:
-            found = len(self.ids)
-            self.ids.append(None)
-            self.names.append(None)
+            found = self.begin(given)
         if identity is not None and self.ids[found] is None:
             self.ids[found] = identity
             self.places[identity] = found
@@ -52,6 +51,14 @@ class CallPlaces:
         if given is not None:
             self.indexes[given] = found
         return found
+
+    def begin(self, index: Any) -> int:
+        """The place of a new call."""
+        self.ids.append(None)
+        self.names.append(None)
+        if isinstance(index, int):
+            self.indexes[index] = len(self.ids) - 1
+        return len(self.ids) - 1
 
     def find(self, index: int | None, identity: str | None, name: str | None) -> int | None:
         """The place of a call that has begun, ``None`` where a new one begins."""
@@ -164,10 +171,18 @@ class Choice:
             function = obj(call.get("function")) or obj(call.get("custom")) or call
             identity = named(call.get("id"))
             if is_stream(self.reading):
-                place = self.calls.place(call.get("index"), identity, named(function.get("name")))
+                name = named(function.get("name"))
+                place = self.calls.place(call.get("index"), identity, name)
+                if identity is None and name is not None and self.is_whole(place) and function.get("arguments"):
+                    place = self.calls.begin(call.get("index"))  # Gemini's, whole and without a number of its own
             else:
                 place = len(self.draft.by_key)  # each is whole, whatever its id says
             self.call(place, function, identity, end)
+
+    def is_whole(self, place: int) -> bool:
+        """Whether the arguments of a call are a whole object: then a name does not go on with it."""
+        known = self.draft.by_key.get(("tool_call", place))
+        return known is not None and isinstance(parse_json("".join(known.fragments)), dict)
 
     def call(self, key: Hashable, function: dict[str, Any], identity: str | None, end: int) -> None:
         arguments = function.get("arguments", function.get("input"))
@@ -247,9 +262,10 @@ class Answer:
                 self.note(item, data)
         if not choices:
             self.bare(data, end)
-        self.count(data.get("usage"))
         groq = obj(data.get("x_groq"))
-        self.count(groq.get("usage"))
+        if "prompt_tokens" in obj(groq.get("usage")):  # else it says nothing but how the cache was built
+            self.count(groq["usage"])
+        self.count(data.get("usage"))
         if groq.get("error"):
             reading.error = error_of({"error": groq["error"]})
             reading.ended = True
@@ -318,7 +334,8 @@ def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
 def read_chat(wire: Wire, reading: Reading) -> None:
     """A chat or text completion: its request, and the answer whole or as server-sent events."""
     body = chat_request(wire, reading)
-    answer = Answer(reading, single=body.get("n") in (None, 1))
+    prompts = [item for item in array(body.get("prompt")) if not isinstance(item, int)]
+    answer = Answer(reading, single=body.get("n") in (None, 1) and len(prompts) < 2)
     if is_stream(reading):
         reading.ended = False
         for chunk in chunks(wire, reading, TEXT):

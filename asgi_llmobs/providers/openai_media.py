@@ -22,13 +22,19 @@ __all__ = ["EMBEDDINGS", "IMAGES", "MODERATIONS", "SPEECH", "TRANSCRIPTION", "TR
 NOT_PARAMETERS = frozenset(
     "model model_id input inputs text prompt user stream messages image images mask file".split()
 )
+BARE = ("audio/", "video/", "application/octet-stream")  # a file that is the whole body
 SOUNDS = ("audio", "audio_data", "audio_base64")  # of OpenAI, Mistral, ElevenLabs
 
 
 def request_fields(wire: Wire, reading: Reading) -> dict[str, Any]:
     """The request's fields, of a JSON or a form body; files of a form are noted as input."""
-    form = form_of(wire.request_body, wire.request_headers.get("content-type", ""))
-    if form is None:
+    kind = wire.request_headers.get("content-type", "")
+    form = form_of(wire.request_body, kind)
+    if form is None and kind.startswith(BARE):
+        body = {}
+        part = Part(type="blob", mime_type=kind, modality=modality_of(kind), size=len(wire.request_body))
+        reading.input.append(Message(role="user", parts=(part,)))
+    elif form is None:
         body = request_of(wire, reading)
     else:
         body = dict(form.fields)
@@ -117,8 +123,9 @@ def read_images(wire: Wire, reading: Reading) -> None:
         read_image_stream(wire, reading, parts, mime_type)
     else:
         answer = answer_of(wire, reading)
+        answer = obj(answer.get("result")) or answer
         take_common(answer, reading)
-        items = [obj(item) for item in array(answer.get("data"))]
+        items = [obj(item) for item in array(answer.get("data"))] or [{"b64_json": answer.get("image")}]
         parts = [part for item in items for part in image_parts(item, mime_type)]
         revised = [item["revised_prompt"] for item in items if named(item.get("revised_prompt"))]
         if revised:
@@ -203,6 +210,7 @@ def read_transcription(wire: Wire, reading: Reading) -> None:
         reading.text = wire.response_body.decode("utf-8", "replace")
     else:
         answer = answer_of(wire, reading)
+        answer = obj(answer.get("result")) or answer
         take_common(answer, reading)
         reading.text = string(answer.get("text"))
         take_duration(answer, reading)

@@ -38,6 +38,7 @@ def said(reading):
 
 TOKENS = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 CALL = {"name": "f", "arguments": "{}"}
+DEFAULTS = ({"model": "m", "messages": []}, {})  # what is sent, and its headers, where a case names none
 CASES = {
     "together: a stream says each piece in the choice and in its delta": (
         "https://api.together.xyz/v1/chat/completions",
@@ -76,6 +77,15 @@ CASES = {
         "https://api.groq.com/openai/v1/chat/completions",
         sse_of(chunk({"index": 0, "delta": {"content": "a"}}), chunk(x_groq={"id": "r", "error": "over capacity"})),
         {"text": "a", "message": "over capacity"},
+    ),
+    "groq: beside the usage stands how much of the cache was where": (
+        "https://api.groq.com/openai/v1/chat/completions",
+        {
+            "choices": [],
+            "usage": TOKENS,
+            "x_groq": {"id": "r", "usage": {"dram_cached_tokens": 3, "sram_cached_tokens": 0}},
+        },
+        {"input_tokens": 5, "output_tokens": 2},
     ),
     "mistral: calls of a whole answer that all have the id null": (
         "https://api.mistral.ai/v1/chat/completions",
@@ -210,6 +220,50 @@ CASES = {
         {"request_model": "eleven_v3", "framing": "json", "content_offset": 43},
         {"model_id": "eleven_v3", "text": "hi"},
     ),
+    "gemini: whole calls of the same function, without an id and all under index 0": (
+        "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
+        sse_of(
+            chunk(
+                {"delta": {"tool_calls": [{"index": 0, "id": "", "function": {"name": "f", "arguments": '{"a":1}'}}]}}
+            ),
+            chunk(
+                {"delta": {"tool_calls": [{"index": 0, "id": "", "function": {"name": "f", "arguments": '{"a":2}'}}]}}
+            ),
+        ),
+        {"calls": [(None, "f", '{"a":1}'), (None, "f", '{"a":2}')]},
+    ),
+    "a call that repeats its name with every fragment": (
+        "https://gateway.test/v1/chat/completions",
+        sse_of(
+            chunk({"delta": {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a":'}}]}}),
+            chunk({"delta": {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "1}"}}]}}),
+            chunk({"delta": {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]}}),
+        ),
+        {"calls": [(None, "f", '{"a":1}')]},
+    ),
+    "a stream of completions of two prompts": (
+        "https://gateway.test/v1/completions",
+        sse_of(
+            {"choices": [{"index": 1, "text": "y"}]},
+            {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]},
+            {"choices": [{"index": 1, "text": "", "finish_reason": "length"}]},
+        ),
+        {"text": "x", "finish_reasons": ["stop", "length"]},
+        {"prompt": ["a", "b"]},
+    ),
+    "cloudflare: an image": (
+        "https://api.cloudflare.com/client/v4/accounts/a/ai/run/@cf/black-forest-labs/flux-1-schnell",
+        {"result": {"image": "aGk="}, "success": True, "errors": []},
+        {"operation": "image", "request_model": "@cf/black-forest-labs/flux-1-schnell", "content_offset": 60},
+        {"prompt": "x"},
+    ),
+    "cloudflare: a transcription of a file that is the whole body": (
+        "https://api.cloudflare.com/client/v4/accounts/a/ai/run/@cf/openai/whisper",
+        {"result": {"text": "hi", "word_count": 1}, "success": True},
+        {"operation": "transcription", "text": "hi", "warnings": []},
+        b"ID3",
+        {"content-type": "audio/mpeg"},
+    ),
     "hugging face: a model of no organisation": (
         "https://api-inference.huggingface.co/models/gpt2/generate",
         {"generated_text": "a"},
@@ -252,8 +306,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_a_service_says_in_its_own_way(ask, case):
     """The answer of each is read as its documentation has it."""
-    url, answer, expected, *request = case
-    reading = said(ask(url, *request or [{"model": "m", "messages": []}], answer))
+    url, answer, expected, request, headers = (*case, *DEFAULTS[len(case) - 3 :])
+    reading = said(ask(url, request, answer, request_headers=headers))
 
     assert {name: reading[name] for name in expected} == expected
 
