@@ -137,6 +137,15 @@ def test_reported_cost_wins() -> None:
     assert (found.amount, found.source) == (Decimal("0.00012345"), "provider")
 
 
+def test_what_is_charged_is_priced() -> None:
+    """Cohere processes more than it charges."""
+    processed = Usage(input_tokens=1_496, output_tokens=56, cache_read=1_392, billed_input=60, billed_output=27)
+    plain = cost(Usage(input_tokens=60, output_tokens=27), "cohere", "command-a-03-2025")
+
+    assert plain.amount
+    assert cost(processed, "cohere", "command-a-03-2025") == plain
+
+
 def test_service_tier() -> None:
     """A tier with a price of its own is priced by it, one without has none."""
     usage = Usage(input_tokens=1_000_000, output_tokens=0)

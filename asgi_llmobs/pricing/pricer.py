@@ -132,8 +132,16 @@ def unpriced_units(usage: Usage) -> str:
     return "no usage"
 
 
+def charged(usage: Usage) -> Usage:
+    """What of *usage* is charged: Cohere counts the prompt that it wraps around the given one, and gives it away."""
+    if usage.billed_input is None and usage.billed_output is None:
+        return usage
+    return Usage(input_tokens=usage.billed_input, output_tokens=usage.billed_output)
+
+
 def priced(usage: Usage, found: Rates) -> Cost:
-    """Each bucket of *usage* at its rate; the amount is exactly the sum of the lines."""
+    """Each bucket of what is charged at its rate; the amount is exactly the sum of the lines."""
+    usage = charged(usage)
     lines = []
     whole = Decimal(0)
     size = usage.input_tokens or 0
