@@ -16,6 +16,7 @@ from tests.databases import database, database_url, made_schema, postgres, postg
 __all__ = ["database", "database_url", "made_schema", "postgres", "postgres_store"]
 
 examples.load_profile()
+gc.set_threshold(50_000, 20, 20)  # thousands of small tests in one process: a tenth of their time went into it
 
 
 def pytest_collection_finish() -> None:

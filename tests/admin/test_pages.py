@@ -498,22 +498,24 @@ class TestHostileContent:
             path, mark, query = path.partition("?")
             json.loads(empty.visitor.get(f"{'/index' if path == '/' else path}.json{mark}{query}").content)
 
-    @pytest.mark.parametrize(
-        "id",
+    ODD = (
         ["a/b", "..", ".", "x.json", "ü ß", "a b?c=d#e&f", "~tilde", "%2e%2e", "a%2Fb", "\\", "a;b", "x" * 400, "-",
          "🙂",
-         "javascript:alert(1)", "//evil.example", "'\"><b>"],
+         "javascript:alert(1)", "//evil.example", "'\"><b>"]
     )  # fmt: skip
-    def test_odd_names_have_addresses(self, empty: Site, id: str) -> None:
+
+    def test_odd_names_have_addresses(self, empty: Site) -> None:
         """A session, a user and a property of any name can be opened from the list."""
-        keep(empty, request(session_id=id, user_id=id, properties={id: id}))
+        keep(empty, *(request(session_id=id, user_id=id, properties={id: id}) for id in self.ODD))
+        opened: set[str] = set()
         for page in ("/requests", "/sessions"):
             links = [urljoin(f"http://h{page}", href) for href in empty.read(page).links()]
-            opened = [link for link in links if link.startswith(("http://h/sessions/", "http://h/requests?"))]
-            assert opened
-            for link in opened:
-                answer = empty.visitor.get(link.removeprefix("http://h"))
-                assert answer.status == 200 and "No requests match" not in answer.text, link
+            found = {link for link in links if link.startswith(("http://h/sessions/", "http://h/requests?"))}
+            assert len(found) >= len(self.ODD), page
+            opened |= found
+        for link in sorted(opened):
+            answer = empty.visitor.get(link.removeprefix("http://h"))
+            assert answer.status == 200 and "No requests match" not in answer.text, link
 
     def test_sparse_records(self, empty: Site) -> None:
         """Tools without a description, errors without a type, calls without anything: every page still opens."""
@@ -673,7 +675,7 @@ class TestMounts:
         while waiting:
             address = waiting.pop(0)
             kind = re.sub(r"/(requests|traces|sessions)/[^/?]+", r"/\1/ID", address).partition("?")[0]
-            if address in seen or kinds.get(kind, 0) >= 2:
+            if address in seen or kinds.get(kind, 0) >= (2 if name == "alone" else 1):
                 continue
             seen.add(address)
             kinds[kind] = kinds.get(kind, 0) + 1
@@ -687,16 +689,15 @@ class TestMounts:
                          "/requests/ID/request-body", "/index.json"}  # fmt: skip
         assert sum("/static/" in kind for kind in kinds) >= 3
 
-    @pytest.mark.parametrize("name", list(places(Database("sqlite://"))))
-    def test_slash_at_the_end(self, database: Database, name: str) -> None:
+    def test_slash_at_the_end(self, database: Database) -> None:
         """The redirect that takes a slash away lands on the page, not above the mount."""
-        place = places(database)[name]
-        visitor = Visitor(place.app, root_path=place.root_path)
-        answer = visitor.get(f"{place.arrives}/requests/?limit=2")
+        for name, place in places(database).items():
+            visitor = Visitor(place.app, root_path=place.root_path)
+            answer = visitor.get(f"{place.arrives}/requests/?limit=2")
 
-        assert urljoin(f"http://h{place.outside}/requests/", answer.location) == (
-            f"http://h{place.outside}/requests?limit=2"
-        )
+            assert urljoin(f"http://h{place.outside}/requests/", answer.location) == (
+                f"http://h{place.outside}/requests?limit=2"
+            ), name
 
 
 class TestServing:

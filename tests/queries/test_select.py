@@ -134,12 +134,12 @@ def test_filter_finds_what_it_says(
     expected = sorted((r for r in RECORDS if CASES[query](r)), key=lambda r: r.start_ns, reverse=True)
     flt, found, cursor = parsed(query), [], None
     for _ in range(100):
-        page = list_requests(filled, flt, cursor=cursor, limit=17)
+        page = list_requests(filled, flt, cursor=cursor, limit=47)
         found += page.rows
         cursor = page.next_cursor
         if cursor is None:
             break
-        assert len(page.rows) == 17 or page.partial
+        assert len(page.rows) == 47 or page.partial
 
     assert [row.start_ns for row in found] == [r.start_ns for r in expected]
     assert {row.id for row in found} == {r.id for r in expected} and len(found) == len(expected)
@@ -152,14 +152,14 @@ def test_back_and_forth(filled: Database, query: str, listing) -> None:
     """The way back shows the same pages as the way there."""
     flt, there, cursor = parsed(query), [], None
     while True:
-        page = listing(filled, flt, cursor=cursor, limit=10)
+        page = listing(filled, flt, cursor=cursor, limit=23)
         there.append(page.rows)
         if page.next_cursor is None:
             break
         cursor = page.next_cursor
     back = [page.rows]
     while page.previous_cursor is not None:
-        page = listing(filled, flt, cursor=page.previous_cursor, limit=10)
+        page = listing(filled, flt, cursor=page.previous_cursor, limit=23)
         if page.rows:
             back.append(page.rows)
 
