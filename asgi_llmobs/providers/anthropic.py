@@ -9,7 +9,7 @@ from typing import Any
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import Chunk, Pieces, answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.draft import Draft
-from asgi_llmobs.providers.values import array, as_text, blob, count, link, named, obj, plus, rest, string
+from asgi_llmobs.providers.values import array, as_text, blob, count, link, named, number, obj, plus, rest, string
 from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["ANY_HOST", "MESSAGES", "PROVIDERS", "anthropic_message", "anthropic_request", "anthropic_stream"]
@@ -131,6 +131,7 @@ def anthropic_usage(usage: dict[str, Any], reading: Reading) -> Usage:
         reasoning=count(details.get("thinking_tokens"), reading, "thinking_tokens"),
         input_raw=raw,
         output_raw=output,
+        cost_usd=number(usage.get("cost"), reading, "cost"),  # OpenRouter's
     )
 
 

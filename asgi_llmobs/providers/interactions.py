@@ -19,6 +19,13 @@ MEDIA = ("image", "audio", "video", "document", "file")
 TERMINAL = ("interaction.completed", "interaction.complete", "interaction.failed", "interaction.cancelled", "done")
 
 
+def summary_of(thought: dict[str, Any]) -> str:
+    """The texts of a thought's summary, which may hold images too."""
+    given = thought.get("summary")
+    texts = [item if isinstance(item, str) else obj(item).get("text") for item in array(given)]
+    return given if isinstance(given, str) else "\n".join(text for text in texts if isinstance(text, str))
+
+
 def content_part(content: Any) -> Part:
     """One content: text, media, a thought, or a call or result of a tool."""
     content = {"type": "text", "text": content} if isinstance(content, str) else obj(content)
@@ -31,7 +38,7 @@ def content_part(content: Any) -> Part:
             return link(content["uri"], kind, media_type)
         return blob(content.get("data"), media_type, kind)
     if kind == "thought":
-        return Part(type="reasoning", content=as_text(content.get("summary")))
+        return Part(type="reasoning", content=summary_of(content))
     if kind.endswith("_call"):
         return Part(
             type="tool_call",
@@ -147,7 +154,7 @@ def take_step(step: dict[str, Any], key: Any, end: int, draft: Draft, reading: R
     elif kind == "text":
         draft.write("text", step.get("text"), end)
     elif kind == "thought":
-        draft.write("reasoning", as_text(step.get("summary")), end)
+        draft.write("reasoning", summary_of(step), end)
     elif kind == "function_call":
         arguments = step.get("arguments")
         draft.call(key, end, id=step.get("id"), name=step.get("name"), arguments=arguments or None)
@@ -187,6 +194,8 @@ def take_event(event: Chunk, draft: Draft, reading: Reading) -> None:
     elif kind == "interaction.status_update":
         reading.response_id = named(data.get("interaction_id")) or reading.response_id
         draft.finish_reason = named(data.get("status")) or draft.finish_reason
+        if obj(data.get("usage")):
+            reading.usage = interaction_usage(data["usage"], reading)
     elif kind == "error":
         take_error(obj(data.get("error")), reading)
     if kind in TERMINAL or kind in ("error", "[DONE]"):

@@ -33,7 +33,9 @@ def openai_usage(usage: dict[str, Any], reading: Reading) -> Usage | None:
     """Tokens of a usage object in the naming of Chat Completions or of Responses; ``None`` where it holds no number."""
     inputs = obj(next((usage[name] for name in INPUT_DETAILS if usage.get(name)), None))
     outputs = obj(next((usage[name] for name in OUTPUT_DETAILS if usage.get(name)), None))
-    lifetimes = obj(inputs.get("cache_creation") or inputs.get("cache_creation_token_details"))
+    lifetimes = obj(
+        inputs.get("cache_creation") or inputs.get("cache_creation_token_details") or usage.get("cache_creation")
+    )
     top, into, out, both = (usage,), (inputs,), (outputs,), (inputs, usage)
     input_raw = first_count(reading, top, "prompt_tokens", "input_tokens")
     output_raw = first_count(reading, top, "completion_tokens", "output_tokens")

@@ -73,6 +73,24 @@ CASES = {
         ),
         {"text": "yes", "ended": True},
     ),
+    "openrouter: how long the cache is kept stands beside the details": (
+        "https://openrouter.ai/api/v1/chat/completions",
+        {
+            "choices": [],
+            "usage": {
+                **TOKENS,
+                "prompt_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 3},
+                "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2},
+                "service_tier": "priority",
+            },
+        },
+        {"cache_write": 3, "cache_write_5m": 1, "cache_write_1h": 2, "service_tier": "priority"},
+    ),
+    "openrouter: what a message costs": (
+        "https://openrouter.ai/api/v1/messages",
+        {"type": "message", "content": [], "usage": {"input_tokens": 5, "output_tokens": 2, "cost": 0.01}},
+        {"input_tokens": 5, "cost_usd": 0.01},
+    ),
     "groq: why a stream was stopped stands in x_groq": (
         "https://api.groq.com/openai/v1/chat/completions",
         sse_of(chunk({"index": 0, "delta": {"content": "a"}}), chunk(x_groq={"id": "r", "error": "over capacity"})),
@@ -203,6 +221,23 @@ CASES = {
             ]
         },
         {"text": "hi"},
+    ),
+    "interactions: a thought without a summary, and counts beside the state": (
+        "https://generativelanguage.googleapis.com/v1beta/interactions",
+        sse_of(
+            {"event_type": "step.start", "index": 0, "step": {"type": "thought", "summary": []}},
+            {"event_type": "step.start", "index": 1, "step": {"type": "model_output", "content": []}},
+            {"event_type": "step.delta", "index": 1, "delta": {"type": "text", "text": "a"}},
+            {
+                "event_type": "interaction.status_update",
+                "interaction_id": "i",
+                "status": "completed",
+                "usage": {"total_input_tokens": 5, "total_output_tokens": 2},
+            },
+            ("done", "[DONE]"),
+            done=False,
+        ),
+        {"text": "a", "reasoning_text": "", "input_tokens": 5, "finish_reasons": ["completed"], "ended": True},
     ),
     "a stream that broke off keeps every part of an item": (
         "https://api.openai.com/v1/responses",

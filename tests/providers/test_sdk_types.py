@@ -13,6 +13,7 @@ import openai.types.responses as response_types
 import pytest
 from anthropic.types import Message
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
+from google.genai import interactions
 from google.genai import types as google_types
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -407,6 +408,73 @@ def gemini(ask, seed):
     ):
         reading = ask(base + method, {"contents": []}, answer)
         check(reading, **gemini_says(body), **gemini_counts(body.get("usageMetadata")))
+
+
+def interaction_says(body):
+    steps = body.get("steps") or []
+    contents = [part for step in steps if step["type"] == "model_output" for part in step.get("content") or ()]
+    thoughts = [
+        "\n".join(item["text"] for item in step.get("summary") or () if "text" in item)
+        for step in steps
+        if step["type"] == "thought"
+    ]
+    calls = [step for step in steps if step["type"] == "function_call"]
+    usage = body.get("usage") or {}
+
+    def total(*names):
+        known = [usage[name] for name in names if usage.get(name) is not None]
+        return sum(known) if known else None
+
+    counts = {
+        "input_tokens": total("total_input_tokens", "total_tool_use_tokens"),
+        "output_tokens": total("total_output_tokens", "total_thought_tokens"),
+        "cache_read": usage.get("total_cached_tokens"),
+        "reasoning": usage.get("total_thought_tokens"),
+    }
+    return {
+        "text": "".join(part["text"] for part in contents if part["type"] == "text"),
+        "reasoning_text": "".join(thoughts),
+        "calls": [(call["name"], call["arguments"] or "") for call in calls],
+        "response_id": body["id"] or None,
+        "finish_reasons": [body["status"]] if body["status"] else [],
+        "warnings": [],
+        "ended": True,
+        **(counts if usage else {"usage": None}),
+    }
+
+
+def interaction_events(body, values):
+    """The steps of an interaction as a stream: texts, thoughts and arguments in pieces."""
+    for index, step in enumerate(body.get("steps") or ()):
+        kind, begun, deltas = step["type"], step, []
+        if kind == "model_output":
+            begun = {"type": kind}
+            for part in step.get("content") or ():
+                pieces = values.pieces(part["text"]) if part["type"] == "text" else ()
+                deltas += [{"type": "text", "text": piece} for piece in pieces]
+        elif kind == "function_call":
+            begun = {**step, "arguments": {}}
+            pieces = values.pieces(json.dumps(step["arguments"]))
+            deltas = [{"type": "arguments_delta", "arguments": piece} for piece in pieces]
+        yield {"event_type": "step.start", "index": index, "step": begun}
+        yield from ({"event_type": "step.delta", "index": index, "delta": delta} for delta in deltas)
+        yield {"event_type": "step.delta", "index": index, "delta": {"type": "thought_signature", "signature": "x"}}
+        yield {"event_type": "step.stop", "index": index}
+    yield {"event_type": "interaction.completed", "interaction": {**body, "steps": None}}
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_interactions(ask, seeds):
+    """The steps of an interaction, whole and as a stream."""
+    for seed in seeds:
+        values = Values(seed)
+        body = {**values.model(interactions.Interaction), "id": f"i{seed}"}
+        body["steps"] = [step for step in body.get("steps") or () if step["type"] not in ("user_input", "UNKNOWN")]
+        for step in body["steps"]:
+            step["error"] = None
+        url = "https://generativelanguage.googleapis.com/v1beta/interactions"
+        for answer in (body, values.sse(interaction_events(body, values), done=True)):
+            check(ask(url, {"model": "m", "input": "x"}, answer), **interaction_says(body))
 
 
 def texts_of(content):
