@@ -5,11 +5,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from asgi_llmobs.errors import ConfigError
+from asgi_llmobs.frozen import record
 from asgi_llmobs.limits import Plan
 
 __all__ = [
@@ -46,7 +47,7 @@ def option(default: Any, help_text: str, *, env: str | None = None, parse: str =
     return field(default=default, metadata={"help": help_text, "env": env, "parse": parse})
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Config:
     """The options of one engine. ``Config.make(...)`` fills what is not given from the environment."""
 
@@ -230,7 +231,7 @@ class Config:
         return cls(**values, origins=origins)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Option:
     """One row of the table."""
 

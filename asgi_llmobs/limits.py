@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from asgi_llmobs.errors import ConfigError
+from asgi_llmobs.frozen import record
 
 __all__ = ["Plan", "Retention"]
 
@@ -19,7 +20,7 @@ BODIES = "bodies"
 OTHERS = "*"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Retention:
     """What of a project is kept; what lies beyond any of the limits goes, the oldest traces first. ``None`` is none.
 
@@ -78,7 +79,7 @@ def limit_of(part: str) -> tuple[str, int]:
     raise ConfigError("retention", f"{part.strip()[:40]!r} cannot be kept to; {ADVICE}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is kept of each project.
 

@@ -9,37 +9,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from dataclasses import dataclass as record
-else:
-
-    def record(*, frozen: bool, **options: bool) -> Any:
-        """A dataclass that is frozen for the type checker only: to set fields past a lock takes three times as long.
-
-        How its instances compare and read is written once for all of them, not for each anew at every import.
-        """
-
-        def made(cls: type) -> type:
-            cls.__eq__, cls.__hash__, cls.__repr__ = equal, hashed, told
-            return dataclass(eq=False, repr=False, **options)(cls)
-
-        return made
-
-    def equal(self: Any, other: Any) -> Any:
-        return values(self) == values(other) if self.__class__ is other.__class__ else NotImplemented
-
-    def hashed(self: Any) -> int:
-        return hash(values(self))
-
-    def told(self: Any) -> str:
-        named = ", ".join(f"{item.name}={getattr(self, item.name)!r}" for item in fields(self))
-        return f"{type(self).__qualname__}({named})"
-
-    def values(self: Any) -> tuple[Any, ...]:
-        return tuple([getattr(self, item.name) for item in fields(self)])
-
+from asgi_llmobs.frozen import record
 
 __all__ = [
     "Annotations",
@@ -61,7 +33,6 @@ __all__ = [
     "Usage",
     "Written",
     "node_path",
-    "record",
 ]
 
 
@@ -204,7 +175,7 @@ class Message:
     finish_reason: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@record(frozen=False, slots=True, kw_only=True)
 class Reading:
     """What a provider's dialect reads out of one exchange. Filled by ``providers/<name>.py``, piece by piece."""
 
@@ -520,7 +491,7 @@ class Annotations:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Exchange:
     """One attempt as capture saw it: bytes and clocks, nothing read yet. The pipeline turns it into a record.
 

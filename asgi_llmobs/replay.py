@@ -7,12 +7,12 @@ The call goes only where that client is set up to go: a record cannot lead its k
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from asgi_llmobs.capture.blocks import trace
 from asgi_llmobs.errors import ConfigError
+from asgi_llmobs.frozen import record
 from asgi_llmobs.records import REPLAY_OF, Request
 from asgi_llmobs.safely import safely
 
@@ -23,7 +23,7 @@ STORED_SECONDS = 5.0  # that its record may take to be stored
 FIX = "give an httpx or SDK client with a base_url, or a function of one argument"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Again:
     """A call to be made again, for a ``replay=`` that is a function."""
 

@@ -36,7 +36,7 @@ STREAM_SHAPES: tuple[tuple[str, bytes], ...] = (
 )
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Recalled:
     """What was told of one call or step. Times are nanoseconds, since 1970 or since its start."""
 

@@ -18,7 +18,7 @@ MAX_WAITING = 10_000
 COMPARED = 64 * 1024  # bytes at each end of a body: hashing fifty megabytes would hold up the event loop
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Past:
     """What is remembered of an attempt that is over: no bodies, so that remembering costs nothing."""
 

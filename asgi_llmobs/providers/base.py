@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import NamedTuple
 
-from asgi_llmobs.records import Reading, record
+from asgi_llmobs.frozen import record
+from asgi_llmobs.records import Reading
 
 __all__ = ["Dialect", "Match", "Provider", "Route", "Wire", "route"]
 
@@ -72,7 +73,7 @@ class Match(NamedTuple):
     dialect: Dialect
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Provider:
     """One provider.
 

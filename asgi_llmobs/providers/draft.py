@@ -10,7 +10,7 @@ from asgi_llmobs.records import Message, Part, Reading
 __all__ = ["Draft"]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Block:
     """A part that is still growing."""
 

@@ -16,7 +16,7 @@ MAX_PARTS = 1000
 MAX_FIELD = 65536  # bytes of a field that are read; a longer one is no parameter
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Form:
     """A form body."""
 
