@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -47,7 +47,7 @@ def option(default: Any, help_text: str, *, env: str | None = None, parse: str =
     return field(default=default, metadata={"help": help_text, "env": env, "parse": parse})
 
 
-@record(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The options of one engine. ``Config.make(...)`` fills what is not given from the environment."""
 
