@@ -43,16 +43,15 @@ async def read(request: Request, limit: int) -> bytes:
     said = request.headers.get("content-length", "")
     if said.isdecimal() and len(said) < 20 and int(said) > limit:
         raise Refused(413)
-    chunks, size = [], 0
+    content = bytearray()  # no list of chunks: of single bytes it would take forty times as much
     with anyio.move_on_after(SECONDS) as patience:
         async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
+            if len(content) + len(chunk) > limit:
                 raise Refused(413)
-            chunks.append(chunk)
+            content += chunk
     if patience.cancelled_caught:
         raise Refused(408)
-    return b"".join(chunks)
+    return bytes(content)
 
 
 async def fields_of(request: Request, limit: int, kinds: tuple[str, ...] = (FORM, JSON)) -> dict[str, str]:

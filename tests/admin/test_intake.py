@@ -1,6 +1,7 @@
 """Data comes in by ``v1/traces``: from whom, how much, and what it looks like to strangers."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,6 +173,30 @@ def test_a_sender_that_stalls(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> N
     loop.run(sender.app(scope, receive, send))
 
     assert sent[0]["status"] == 408
+
+
+def test_f28_a_sender_of_crumbs(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that comes in pieces of a few bytes takes the memory of its bytes, not of its pieces."""
+    sender = visitor(obs, monkeypatch, LLMOBS_INGEST_TOKEN=SECRET)
+    scope = sender.request("POST", "/v1/traces", {**BEARER, "content-type": JSON})
+    left, sent = 50_000, []
+
+    async def receive() -> Any:
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": b"%03d" % (left % 1000), "more_body": left > 0}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    tracemalloc.start()
+    try:
+        loop.run(sender.app(scope, receive, send))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert sent[0]["status"] == 400 and peak < 3_500_000  # a list of its pieces: 6.4 MB
 
 
 def test_too_many_at_once(obs: LLMObs, monkeypatch: pytest.MonkeyPatch) -> None:
