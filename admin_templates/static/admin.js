@@ -69,12 +69,23 @@ const move = (step) => {
   rows[at].scrollIntoView({ block: "nearest" });
   rows[at].querySelector("a[data-open]")?.focus({ preventScroll: true });
 };
+let pointer = [-1, -1]; // the link of a row lies over its cells: they never hover
+addEventListener("pointermove", (event) => { pointer = [event.clientX, event.clientY]; }, { passive: true });
 const follow = (selector) => document.querySelector(selector)?.click();
 const keys = {
   j: () => move(1),
   k: () => move(-1),
   Enter: () => { const rows = all("[data-row]:not([hidden])"); rows[place(rows)]?.querySelector("a[data-open]")?.click(); },
   "/": () => document.querySelector("[data-search]")?.focus(),
+  f: () => { // by the value that is pointed at, else by the first one of the row
+    const told = (document.elementsFromPoint(...pointer).find((each) => each.dataset.is) ?? document.querySelector("[data-row].at [data-is]"))?.dataset.is;
+    if (!told || !document.querySelector("form[data-filter] [data-search]")) return;
+    const [name, ...value] = told.split("=");
+    const to = new URL(location.href);
+    for (const gone of ["cursor", "open"]) to.searchParams.delete(gone);
+    to.searchParams.set(name, value.join("="));
+    location.assign(to);
+  },
   "[": () => follow("[rel=prev]"),
   "]": () => follow("[rel=next]"),
 };

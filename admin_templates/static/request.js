@@ -27,6 +27,20 @@ document.addEventListener("click", async (event) => {
   } catch { location.assign(link.href); }
 });
 
+// a request that runs is shown anew when it has ended; not while somebody writes a note
+const awaits = document.querySelector("[data-awaits]");
+if (awaits) {
+  const source = new EventSource(awaits.dataset.feed);
+  source.addEventListener("rows", (event) => {
+    if (!JSON.parse(event.data).changed.includes(awaits.dataset.awaits)) return;
+    source.close();
+    const writing = () => document.activeElement?.matches("input, select, textarea");
+    const anew = () => { if (writing()) setTimeout(anew, 1000); else location.reload(); };
+    anew();
+  });
+  addEventListener("pagehide", () => source.close());
+}
+
 // the stream at a moment
 const loaded = new WeakMap();
 const load = async (box) => {

@@ -46,6 +46,7 @@ KEYS: tuple[tuple[str, tuple[Keys, ...]], ...] = (
         (
             Keys(("j", "k"), "next and previous row"),
             Keys(("Enter",), "open the row; a request beside the list"),
+            Keys(("f",), "only rows with the value that is pointed at, else with the first one of the row"),
             Keys(("p",), "pause new requests, or go on"),
             Keys(("[", "]"), "previous and next page"),
         ),

@@ -1,6 +1,7 @@
 """The palette, the sheet of keys, going to pages, and judging by key; and the same without JavaScript."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from asgi_llmobs.admin import Admin
 from asgi_llmobs.queries.scores import scores_of_span
 from asgi_llmobs.store.database import Database
+from asgi_llmobs.store.write import Sink
 from asgi_llmobs.testing import serve
 from tests.admin.seeding import fill
 from tests.browser.conftest import Watched
+from tests.making import request
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -142,3 +145,50 @@ def test_the_menu_of_a_phone(site: Site, opened: Open) -> None:
     assert page.locator("nav .menu a").count() >= 11 and link.is_visible()
     link.click()
     page.wait_for_url(f"{site.url}/insights")
+
+
+def point_at(page: Any, selector: str) -> None:
+    box = page.locator(selector).first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def test_only_what_is_pointed_at(site: Site, opened: Open) -> None:
+    """f narrows a list to the value under the pointer, else to the first of the row; what was chosen before stays."""
+    seen = opened(site.url)
+    page = seen.page
+    seen.go("/requests?status=ok")
+    page.keyboard.press("f")
+    assert page.url.endswith("/requests?status=ok"), "nothing is pointed at"
+    point_at(page, "[data-is^='user=']")
+    with page.expect_navigation():
+        page.keyboard.press("f")
+    assert page.url.endswith("/requests?status=ok&user=ada")
+    page.mouse.move(0, 0)
+    page.keyboard.press("j")
+    with page.expect_navigation():
+        page.keyboard.press("f")
+    assert "status=ok&user=ada&model=" in page.url
+    seen.go("/traces")
+    point_at(page, "[data-is^='status=']")
+    with page.expect_navigation():
+        page.keyboard.press("f")
+    assert "/traces?status=" in page.url
+
+
+def test_a_running_request_ends(site: Site, opened: Open) -> None:
+    """Its page shows the answer as soon as it is there, but not while a note is being written."""
+    made = request()
+    running = replace(made, outcome="running", duration_ns=None, usage=None, response_body=None, text="")
+    Sink(site.database).write([running])
+    seen = opened(site.url)
+    page = seen.page
+    seen.go(f"/requests/{made.id}")
+    page.get_by_text("Nothing yet.").wait_for()
+    page.keyboard.press("n")
+    page.keyboard.type("So slow")
+    page.wait_for_timeout(300)
+    Sink(site.database).write([made])
+    page.wait_for_timeout(1_500)
+    assert page.get_by_text("Nothing yet.").count() == 1
+    page.get_by_label("Note", exact=True).evaluate("each => each.blur()")
+    page.get_by_text("Paris, of course.").first.wait_for()

@@ -15,12 +15,14 @@ from asgi_llmobs.admin.page import Download, File, NotFound, Page, Permission, V
 from asgi_llmobs.admin.pictures import picture_of, pictures_in
 from asgi_llmobs.admin.snippets import curl, pytest_fixture, python, sdk
 from asgi_llmobs.admin.transcript import json_text, markdown
+from asgi_llmobs.filters import Filter
 from asgi_llmobs.pricing import Pricer, saved_by_cache
 from asgi_llmobs.queries.kin import Kin, kin_of
+from asgi_llmobs.queries.live import mark_now
 from asgi_llmobs.queries.moments import moments_of
 from asgi_llmobs.queries.requests import RequestDetail, find_request, get_request, request_with
 from asgi_llmobs.queries.standing import standing_of
-from asgi_llmobs.records import REPLAY_OF, Part, Request
+from asgi_llmobs.records import REPLAY_OF, Outcome, Part, Request
 
 __all__ = ["ROUTES", "detail_of"]
 
@@ -78,7 +80,10 @@ def detail_of(view: View) -> RequestDetail:
 
 def load_one(view: View) -> dict[str, Any]:
     """The request, and what was new in it since the one before it, or beside the one that is to be compared."""
-    detail = detail_of(view)
+    detail, mark = detail_of(view), None
+    if detail.request.outcome == Outcome.RUNNING:
+        mark = mark_now(view.database, Filter(project=view.project, trace=(detail.request.trace_id,)))
+        detail = detail_of(view)  # it may have ended before the mark was set
     kin = kin_of(view.database, detail.request)
     request, before = seen(view, detail.request), beside(view, detail.request, kin)
     elsewhere = calls_elsewhere(view, request, before, kin)
@@ -87,6 +92,7 @@ def load_one(view: View) -> dict[str, Any]:
     return {
         "panel": view.get("panel") == "1",  # without what surrounds a page
         "request": request,
+        "mark": mark,  # from which news of its end are told; only while it runs
         "latency_ms": request.latency_ms,
         "time_to_first_token_ms": request.time_to_first_token_ms,
         "buckets": request.usage.buckets() if request.usage else {},
