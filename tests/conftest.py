@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from tests import examples
 from tests.databases import database, database_url, made_schema, postgres, postgres_store
 
 __all__ = ["database", "database_url", "made_schema", "postgres", "postgres_store"]
+
+# without compiled files every worker and each of the processes that tests start would compile all modules for itself
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 examples.load_profile()
 gc.set_threshold(50_000, 20, 20)  # thousands of small tests in one process: a tenth of their time went into it

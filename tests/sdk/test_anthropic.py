@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.sdk.conversation import ASYNC, EVERY_WAY, HELLO
+
 anthropic = pytest.importorskip("anthropic")
 
 PROVIDER = "anthropic"
-ASYNC = pytest.mark.parametrize("is_async", [True], ids=["async"])
-EVERY_WAY = pytest.mark.parametrize("way", ["auto", "sdk", "http", "transport"])
 MODEL = "claude-haiku-4-5"
-HELLO: Any = [{"role": "user", "content": "Can I cancel my booking?"}]
 GIVEN: Any = {"model": MODEL, "max_tokens": 500, "messages": HELLO}
 TOOL: Any = {
     "name": "get_weather",

@@ -13,23 +13,13 @@ import pytest
 
 from asgi_llmobs.testing.answers import Answer, Question, Tool, Turn, embed, tokens_of
 from asgi_llmobs.testing.dialects import Call, Dialect, Piece, Reply
+from tests.sdk.conversation import ASYNC, EVERY_WAY, HELLO, TOOL
 
 cohere = pytest.importorskip("cohere")
 errors = pytest.importorskip("cohere.core.api_error")
 
 PROVIDER = "cohere"
-ASYNC = pytest.mark.parametrize("is_async", [True], ids=["async"])
-EVERY_WAY = pytest.mark.parametrize("way", ["auto", "sdk", "http", "transport"])
 MODEL = "command-a-03-2025"
-HELLO: Any = [{"role": "user", "content": "Can I cancel my booking?"}]
-TOOL: Any = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    },
-}
 FINISH = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"}
 
 

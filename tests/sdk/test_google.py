@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.sdk.conversation import ASYNC, EVERY_WAY, QUESTION
+
 genai = pytest.importorskip("google.genai")
 errors = pytest.importorskip("google.genai.errors")
 
 PROVIDER = "google"
-ASYNC = pytest.mark.parametrize("is_async", [True], ids=["async"])
-EVERY_WAY = pytest.mark.parametrize("way", ["auto", "sdk", "http", "transport"])
 MODEL = "gemini-2.0-flash"
-ASKED = "Can I cancel my booking?"
 WEATHER = {
     "name": "get_weather",
     "description": "The weather in a city.",
@@ -49,7 +48,7 @@ class TestGenerate:
 
         async def act(kit: Any) -> Any:
             config = {"system_instruction": "Be kind.", "temperature": 0.3}
-            return await kit.now(models(kit).generate_content(model=MODEL, contents=ASKED, config=config))
+            return await kit.now(models(kit).generate_content(model=MODEL, contents=QUESTION, config=config))
 
         seen = bench.compare(act)
         answer, record = seen.result, seen.one
@@ -70,7 +69,7 @@ class TestGenerate:
         """A stream is one record with the usage of its last chunk, and when the first token came."""
 
         async def act(kit: Any) -> Any:
-            stream = await kit.now(models(kit).generate_content_stream(model=MODEL, contents=ASKED))
+            stream = await kit.now(models(kit).generate_content_stream(model=MODEL, contents=QUESTION))
             return [chunk async for chunk in stream] if kit.is_async else list(stream)
 
         seen = bench.compare(act, {"first_token_delay": 0.1})
@@ -85,7 +84,7 @@ class TestGenerate:
         """This SDK does not say which attempt it is: they are one request all the same."""
 
         async def act(kit: Any) -> Any:
-            return await kit.now(models(kit, retry_options=QUICK).generate_content(model=MODEL, contents=ASKED))
+            return await kit.now(models(kit, retry_options=QUICK).generate_content(model=MODEL, contents=QUESTION))
 
         seen = bench.compare(act, {"status": 429, "message": "Slow down."}, {"status": 503})
         attempts = seen.one.attempts
@@ -101,7 +100,7 @@ class TestGenerate:
         async def act(kit: Any) -> Any:
             config = {"http_options": {"headers": {"Helicone-User-Id": "ada"}}}
             ask = models(kit, headers={"LLMObs-Session-Id": "s-1"}).generate_content
-            return await kit.now(ask(model=MODEL, contents=ASKED, config=config))
+            return await kit.now(ask(model=MODEL, contents=QUESTION, config=config))
 
         record = bench.compare(act).one
 
@@ -155,7 +154,7 @@ class TestMore:
 
         async def act(kit: Any) -> Any:
             chat = client(kit).chats.create(model=MODEL)
-            first = await kit.now(chat.send_message(ASKED))
+            first = await kit.now(chat.send_message(QUESTION))
             stream = await kit.now(chat.send_message_stream("And the luggage?"))
             return [first, [chunk async for chunk in stream] if kit.is_async else list(stream)]
 
@@ -169,7 +168,9 @@ class TestMore:
 
         async def act(kit: Any) -> Any:
             config = {"thinking_config": {"include_thoughts": True, "thinking_budget": 512}}
-            return await kit.now(models(kit).generate_content(model="gemini-2.5-flash", contents=ASKED, config=config))
+            return await kit.now(
+                models(kit).generate_content(model="gemini-2.5-flash", contents=QUESTION, config=config)
+            )
 
         seen = bench.compare(act)
         usage = seen.result.usage_metadata
@@ -184,7 +185,7 @@ class TestMore:
         async def act(kit: Any) -> Any:
             use = models(kit)
             vectors = await kit.now(use.embed_content(model="gemini-embedding-001", contents=["one", "two"]))
-            return [vectors, await kit.now(use.count_tokens(model=MODEL, contents=ASKED))]
+            return [vectors, await kit.now(use.count_tokens(model=MODEL, contents=QUESTION))]
 
         seen = bench.compare(act)
 
@@ -196,7 +197,7 @@ class TestMore:
         """Type, code and message stay; the record has them."""
 
         async def act(kit: Any) -> Any:
-            return await kit.now(models(kit).generate_content(model=MODEL, contents=ASKED))
+            return await kit.now(models(kit).generate_content(model=MODEL, contents=QUESTION))
 
         seen = bench.compare(act, {"status": status, "message": "No."}, fails=True)
 
@@ -208,7 +209,7 @@ class TestMore:
         """A stream that is cut off raises as before, and its text so far is kept."""
 
         async def act(kit: Any) -> Any:
-            stream = await kit.now(models(kit).generate_content_stream(model=MODEL, contents=ASKED))
+            stream = await kit.now(models(kit).generate_content_stream(model=MODEL, contents=QUESTION))
             return [chunk async for chunk in stream] if kit.is_async else list(stream)
 
         seen = bench.compare(act, {"drop_after": 1}, fails=True)
@@ -221,7 +222,7 @@ class TestMore:
         """A stream that is closed after its first chunk is abandoned."""
 
         async def act(kit: Any) -> Any:
-            stream = await kit.now(models(kit).generate_content_stream(model=MODEL, contents=ASKED))
+            stream = await kit.now(models(kit).generate_content_stream(model=MODEL, contents=QUESTION))
             if kit.is_async:
                 async for chunk in stream:
                     await stream.aclose()
@@ -239,7 +240,7 @@ class TestMore:
         """A task that is cancelled in mid-stream: the same CancelledError, and the record is cancelled."""
 
         async def act(kit: Any) -> Any:
-            async for _ in await models(kit).generate_content_stream(model=MODEL, contents=ASKED):
+            async for _ in await models(kit).generate_content_stream(model=MODEL, contents=QUESTION):
                 asyncio.current_task().cancel()  # type: ignore[union-attr]
 
         seen = bench.compare(act, {"chunk_delay": 0.05}, fails=True)
@@ -251,7 +252,7 @@ class TestMore:
         """A timeout is the same exception, and a failed request."""
 
         async def act(kit: Any) -> Any:
-            return await kit.now(models(kit, timeout=80).generate_content(model=MODEL, contents=ASKED))
+            return await kit.now(models(kit, timeout=80).generate_content(model=MODEL, contents=QUESTION))
 
         seen = bench.compare(act, {"delay": 0.5}, fails=True)
 
@@ -265,7 +266,7 @@ class TestMore:
         async def act(kit: Any) -> Any:
             use = models(kit)
             lines.append(sys._getframe().f_lineno + 1)
-            return await kit.now(use.generate_content(model=MODEL, contents=ASKED))
+            return await kit.now(use.generate_content(model=MODEL, contents=QUESTION))
 
         caller = bench.compare(act).one.caller
         assert f"test_google.py:{lines[-1]} " in caller

@@ -9,24 +9,14 @@ import pytest
 
 from asgi_llmobs.testing.answers import Answer, Question
 from asgi_llmobs.testing.dialects import Call, Dialect, Reply
+from tests.sdk.conversation import ASYNC, EVERY_WAY, HELLO, TOOL, answered_at_the_third_attempt
 
 mistral = pytest.importorskip("mistralai.client")
 retries = pytest.importorskip("mistralai.client.utils.retries")
 errors = pytest.importorskip("mistralai.client.errors")
 
 PROVIDER = "mistral"
-ASYNC = pytest.mark.parametrize("is_async", [True], ids=["async"])
-EVERY_WAY = pytest.mark.parametrize("way", ["auto", "sdk", "http", "transport"])
 MODEL = "mistral-small-latest"
-HELLO: Any = [{"role": "user", "content": "Can I cancel my booking?"}]
-TOOL: Any = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    },
-}
 
 
 def change(dialect: Dialect) -> Dialect:
@@ -117,14 +107,7 @@ class TestChat:
             headers = {"LLMObs-User-Id": "ada", "Helicone-Session-Id": "s"}
             return await kit.now(complete(kit, retry_config=quick())(model=MODEL, messages=HELLO, http_headers=headers))
 
-        record = bench.compare(act, {"status": 429, "retry_after": 0.02}, {"status": 503}).one
-
-        assert [(item.status, item.retry_after) for item in record.attempts] == [
-            (429, "0.02"),
-            (503, None),
-            (200, None),
-        ]
-        assert (record.user_id, record.session_id, record.outcome) == ("ada", "s", "ok")
+        answered_at_the_third_attempt(bench.compare(act, {"status": 429, "retry_after": 0.02}, {"status": 503}).one)
 
 
 class TestEnds:

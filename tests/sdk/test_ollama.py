@@ -13,22 +13,12 @@ import pytest
 
 from asgi_llmobs.testing.answers import Answer, Question, Tool, Turn, embed, tokens_of
 from asgi_llmobs.testing.dialects import Call, Dialect, Piece, Reply
+from tests.sdk.conversation import ASYNC, EVERY_WAY, HELLO, TOOL
 
 ollama = pytest.importorskip("ollama")
 
 PROVIDER = "ollama"
-ASYNC = pytest.mark.parametrize("is_async", [True], ids=["async"])
-EVERY_WAY = pytest.mark.parametrize("way", ["auto", "sdk", "http", "transport"])
 MODEL = "llama3.2"
-HELLO: Any = [{"role": "user", "content": "Can I cancel my booking?"}]
-TOOL: Any = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    },
-}
 WHEN = {"created_at": "2026-01-01T00:00:00Z"}
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.sdk.conversation import ASYNC, EVERY_WAY, HELLO
+
 openai = pytest.importorskip("openai")
 
 PROVIDER = "openai"
-ASYNC = pytest.mark.parametrize("is_async", [True], ids=["async"])
-EVERY_WAY = pytest.mark.parametrize("way", ["auto", "sdk", "http", "transport"])
-HELLO: Any = [{"role": "user", "content": "Can I cancel my booking?"}]
 WEATHER: Any = [{"role": "user", "content": "What is the weather in Porto?"}]
 FUNCTION = {
     "name": "get_weather",
