@@ -86,10 +86,37 @@ def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Plac
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("name", "times"),
-    [pytest.param("uvicorn-2", 2, marks=SLOW), *(pytest.param(name, 20, marks=LONG) for name in SERVERS)],
+    ("name", "times", "place"),
+    [
+        pytest.param("uvicorn-2", 2, STORES[0], marks=SLOW),
+        *(pytest.param(name, 20, STORES[0], marks=LONG) for name in SERVERS),
+        *(pytest.param(name, 20, STORES[1], marks=LONG) for name in ("uvicorn", "uvicorn-4")),
+    ],
+    indirect=["place"],
 )
 def test_f1_again_and_again(name: str, times: int, place: Place) -> None:
-    """SIGTERM under load twenty times, on one database; CI does it five times."""
+    """SIGTERM under load twenty times, on one database; CI does it twice."""
     for turn in range(times):
         stopped(place, name, TERM, calls=25, turn=turn)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("name", "times", "place"),
+    [
+        pytest.param("uvicorn-4", 2, STORES[1], marks=SLOW),
+        *(pytest.param(name, 20, store, marks=LONG) for name in ("uvicorn", "uvicorn-4") for store in STORES),
+    ],
+    indirect=["place"],
+)
+def test_f2_servers_that_are_killed_again_and_again(name: str, times: int, place: Place) -> None:
+    """SIGKILL of all their processes at once, under load, on one database: 0 acknowledged calls lost, 0 doubled."""
+    for turn in range(times):
+        with place.serve(name) as server, Load(server, turn=turn) as load:
+            load.wait_for(25)
+            os.killpg(server.process.pid, signal.SIGKILL)
+            server.wait()
+        adopt(place.url, place.folder)
+        found = look(place.url)
+        check(found.of(turn), load.acknowledged, load.sent)
+        assert found.roots["running"] == 0

@@ -71,6 +71,26 @@ def test_f2_one_worker_is_killed(name: str, place: Place) -> None:
     print(f"{name} {place.url.partition(':')[0]}: taken over after {seconds:.1f} s")
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+def test_f2_one_worker_after_the_other_is_killed(place: Place) -> None:
+    """One of four, twenty times, while the others answer: nothing is lost or doubled, and all are replaced."""
+    with place.serve("uvicorn-4") as server, Load(server) as load:
+        for turn in range(20):
+            load.wait_for(len(load.acknowledged) + 25)
+            os.kill(server.pids(4)[turn % 4], signal.SIGKILL)
+        server.pids(4)
+        server.signal(signal.SIGTERM)
+        server.wait()
+    adopt(place.url, place.folder)
+
+    found = look(place.url)
+    check(found, load.acknowledged, load.sent)
+    assert set(found.outcomes.values()) <= {"ok", "interrupted", "cancelled"}
+    assert found.roots["running"] == 0
+
+
 @pytest.mark.slow
 def test_f19_the_app_forks(place: Place) -> None:
     """Children made by ``os.fork``, by ``multiprocessing`` both ways, and loops in threads: each call once."""
