@@ -28,6 +28,7 @@ TEXTS = (
     " ",
     "\u2028",
     "[DONE]",
+    'A "longer" text\nwith \\ and 😀, in many pieces. ' * 3,
 )
 LITERALS = (Literal, typing_extensions.Literal)
 SCALARS: dict[type, tuple[Any, ...]] = {
@@ -105,13 +106,15 @@ class Values:
     def pieces(self, text: str) -> Iterable[str]:
         """*text* in pieces of any length."""
         while text:
-            size = self.random.randint(1, len(text) // 2 + 1)
+            size = self.random.randint(1, min(9, len(text) // 2 + 1))
             yield text[:size]
             text = text[size:]
 
     def sse(self, events: Iterable[Any], *, done: bool = False) -> bytes:
         """Server-sent events as any server may write them: line ends, comments, a BOM, several lines of data."""
         pick = self.random
+        if pick.random() < 0.5:
+            return plain_sse(events, done=done)
         end = pick.choice(("\n", "\n", "\r\n", "\r"))
         out = ["\ufeff"] if pick.random() < 0.1 else []
         for event in events:
@@ -130,3 +133,13 @@ class Values:
         elif out and pick.random() < 0.3:
             out.pop()  # many servers leave out the last blank line
         return "".join(out).encode()
+
+
+def plain_sse(events: Iterable[Any], *, done: bool) -> bytes:
+    """Server-sent events as nearly all servers write them, which are read many at once."""
+    out = []
+    for event in events:
+        name, data = event if isinstance(event, tuple) else ("", event)
+        head = f"event: {name}\n" if name else ""
+        out.append(f"{head}data: {json.dumps(data, separators=(',', ':'), ensure_ascii=False)}\n\n")
+    return ("".join(out) + ("data: [DONE]\n\n" if done else "")).encode()

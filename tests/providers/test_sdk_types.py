@@ -21,7 +21,7 @@ from openai.types.responses import Response
 
 from tests.providers.generated import Values
 
-SEEDS = [range(30), pytest.param(range(30, 600), marks=pytest.mark.slow, id="many")]
+SEEDS = [range(30), pytest.param(range(30, 200), marks=pytest.mark.slow, id="many")]
 BUILT_IN = ("computer_call", "shell_call", "local_shell_call", "apply_patch_call", "tool_search_call")
 UNREAD = "this exchange could not be read in full"
 CHAT = "https://api.openai.com/v1/chat/completions"
