@@ -34,8 +34,9 @@ class Generation:
         token = obj(data.get("token"))
         if token and token.get("special") is not True:
             self.draft.write("text", token.get("text"), end)
-        if not self.draft.blocks:
-            self.draft.write("text", data.get("generated_text"), end)
+        if not self.draft.blocks:  # the other two are of models that summarize, translate or transcribe
+            names = ("generated_text", "summary_text", "translation_text", "text")
+            self.draft.write("text", next((data[name] for name in names if named(data.get(name))), None), end)
         if isinstance(data.get("generated_text"), str):
             self.reading.ended = True
         if data.get("error") and self.reading.error is None:

@@ -11,6 +11,7 @@ from typing import Any
 from asgi_llmobs.providers.base import Dialect, Wire
 from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.failures import error_of
+from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.multipart import form_of
 from asgi_llmobs.providers.openai_messages import input_part, input_parts, path_model
 from asgi_llmobs.providers.openai_usage import openai_usage
@@ -93,7 +94,7 @@ def read_embeddings(wire: Wire, reading: Reading) -> None:
     usage = reading.usage
     if usage is not None and usage.input_tokens is None and usage.total_reported is not None:
         reading.usage = replace(usage, input_tokens=usage.total_reported)  # Voyage, Jina: there is no output to count
-    vectors = array(answer.get("data"))
+    vectors = array(answer.get("data")) or array(parse_json(wire.response_body))  # Hugging Face's have no envelope
     if vectors:
         first = vectors[0]
         reading.details["vectors"] = len(vectors)

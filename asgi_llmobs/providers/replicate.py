@@ -16,7 +16,7 @@ from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["ANY_HOST", "PROVIDERS"]
 
-MODEL = re.compile(r"^/v1/(?:models|deployments)/([^/]+/[^/]+)/predictions$")
+MODEL = re.compile(r"(?:^/|/replicate/)(?:v1/)?(?:models|deployments)/([^/]+/[^/]+)/predictions$")
 PROMPTS = ("prompt", "text", "input", "query")
 TERMINAL = ("succeeded", "failed", "canceled", "aborted")
 
@@ -97,7 +97,11 @@ def read_stream(wire: Wire, draft: Draft, reading: Reading) -> None:
 
 PREDICTION = Dialect("replicate", "other", read_prediction)
 
-ANY_HOST = (route("POST", r"/replicate/(v1/)?predictions$", PREDICTION),)
+# gateways put the provider's name before its own path
+ANY_HOST = (
+    route("POST", r"/replicate/(v1/)?predictions$", PREDICTION),
+    route("POST", r"/replicate/(v1/)?(models|deployments)/[^/]+/[^/]+/predictions$", PREDICTION),
+)
 
 PROVIDERS: tuple[Provider, ...] = (
     Provider(

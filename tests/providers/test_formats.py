@@ -305,6 +305,24 @@ CASES = {
         {"request_model": "gpt2", "text": "a"},
         {"inputs": "x"},
     ),
+    "hugging face: a model that summarizes": (
+        "https://router.huggingface.co/hf-inference/models/facebook/bart-large-cnn",
+        [{"summary_text": "short"}],
+        {"request_model": "facebook/bart-large-cnn", "text": "short", "warnings": []},
+        {"inputs": "long"},
+    ),
+    "hugging face: vectors without an envelope": (
+        "https://router.huggingface.co/hf-inference/models/a/b/pipeline/feature-extraction",
+        [[0.5, 0.25], [0.5, 0.5]],
+        {"operation": "embeddings", "details": {"input_count": 2, "vectors": 2, "dimensions": 2}},
+        {"inputs": ["x", "y"]},
+    ),
+    "replicate: behind a gateway": (
+        "https://router.huggingface.co/replicate/v1/models/black-forest-labs/flux-schnell/predictions",
+        {"id": "p", "status": "succeeded", "output": ["https://x.test/y.png"]},
+        {"api": "replicate", "request_model": "black-forest-labs/flux-schnell", "response_id": "p"},
+        {"input": {"prompt": "x"}},
+    ),
     "nvidia: rankings": (
         "https://ai.api.nvidia.com/v1/retrieval/nvidia/reranking",
         {"rankings": [{"index": 1, "logit": 0.5}], "usage": {"prompt_tokens": 3, "total_tokens": 3}},
