@@ -174,3 +174,28 @@ def test_behind_a_proxy_that_strips(watched: Watched, site: str) -> None:
     assert page.url == f"{site}/tools/behind/"
     assert download.value.suggested_filename == "request-body.txt"
     assert watched.complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_axe(chrome: Any, site: str, ids: dict[str, str]) -> None:
+    """Every page, filled, empty and locked, in both themes, folded and unfolded, keeps to WCAG 2.1 AA."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+    # axe is put into the page from outside, which the page's own policy would not allow
+    context = chrome.new_context(
+        viewport={"width": 1280, "height": 900}, bypass_csp=True, reduced_motion="reduce", color_scheme="light"
+    )
+    page = context.new_page()
+    found = []
+    points = dict.fromkeys(point for point in POINTS if not point.startswith("requests?"))
+    for point in (*points, "scores?name=accuracy", *(f"../empty/{name}" for name in EMPTY), "../token/login"):
+        page.goto(f"{site}/_llmobs/{point.format(**ids)}")
+        for opened, scheme in ((False, "light"), (True, "dark")):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            if opened:
+                page.evaluate("document.querySelectorAll('main details').forEach((each) => { each.open = true })")
+            for issue in axe.run(page, options=options).response["violations"]:
+                found.append((point, scheme, issue["id"], [node["html"][:200] for node in issue["nodes"][:3]]))
+    context.close()
+    assert found == []
