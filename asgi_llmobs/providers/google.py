@@ -9,6 +9,7 @@ from typing import Any
 
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream, request_of
+from asgi_llmobs.providers.decisions import GOOGLE_DECISIONS
 from asgi_llmobs.providers.draft import Draft
 from asgi_llmobs.providers.framing import json_array_items, parse_json
 from asgi_llmobs.providers.interactions import INTERACTIONS
@@ -319,6 +320,7 @@ ANY_HOST: tuple[Route, ...] = (
 ROUTES: tuple[Route, ...] = (
     *ANY_HOST,
     route("POST", r"/interactions$", INTERACTIONS),
+    route("POST", r"/v\d+\w*/decisions$", GOOGLE_DECISIONS),
 )
 
 PROVIDERS: tuple[Provider, ...] = (

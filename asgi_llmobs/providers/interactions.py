@@ -12,7 +12,7 @@ from asgi_llmobs.providers.draft import Draft
 from asgi_llmobs.providers.values import array, as_text, blob, count, link, named, obj, plus, rest, string
 from asgi_llmobs.records import Message, Part, Reading, Usage
 
-__all__ = ["INTERACTIONS"]
+__all__ = ["INTERACTIONS", "input_messages", "interaction_usage"]
 
 NOT_PARAMETERS = frozenset("input model system_instruction tools stream generation_config".split())
 MEDIA = ("image", "audio", "video", "document", "file")

@@ -4,6 +4,7 @@ What else its hosts answer (models, files, batches, threads, vector stores, fine
 """
 
 from asgi_llmobs.providers.base import Provider, Route, route
+from asgi_llmobs.providers.decisions import OPENAI_DECISIONS
 from asgi_llmobs.providers.openai_chat import CHAT, COMPLETIONS
 from asgi_llmobs.providers.openai_media import (
     EMBEDDINGS,
@@ -12,6 +13,7 @@ from asgi_llmobs.providers.openai_media import (
     SPEECH,
     TRANSCRIPTION,
     TRANSLATION,
+    VIDEOS,
 )
 from asgi_llmobs.providers.openai_responses import COUNT_TOKENS, RESPONSES
 
@@ -29,6 +31,8 @@ ROUTES: tuple[Route, ...] = (
     route("POST", r"/audio/transcriptions/?$", TRANSCRIPTION),
     route("POST", r"/audio/translations/?$", TRANSLATION),
     route("POST", r"/moderations/?$", MODERATIONS),
+    route("POST", r"/v\d+/decisions/?$", OPENAI_DECISIONS),
+    route("POST", r"/v\d+/videos(/edits|/extensions|/[^/]+/remix)?/?$", VIDEOS),
 )
 
 # anywhere: only where the path can hardly mean anything else

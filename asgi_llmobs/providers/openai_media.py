@@ -18,7 +18,7 @@ from asgi_llmobs.providers.openai_usage import openai_usage
 from asgi_llmobs.providers.values import array, blob, link, modality_of, named, number, obj, rest, string
 from asgi_llmobs.records import Message, Part, Reading, Usage
 
-__all__ = ["EMBEDDINGS", "IMAGES", "MODERATIONS", "SPEECH", "TRANSCRIPTION", "TRANSLATION"]
+__all__ = ["EMBEDDINGS", "IMAGES", "MODERATIONS", "SPEECH", "TRANSCRIPTION", "TRANSLATION", "VIDEOS"]
 
 NOT_PARAMETERS = frozenset(
     "model model_id input inputs text prompt user stream messages image images mask file".split()
@@ -266,9 +266,21 @@ def read_moderations(wire: Wire, reading: Reading) -> None:
         reading.content_offset = len(wire.response_body)
 
 
+def read_videos(wire: Wire, reading: Reading) -> None:
+    """Videos: the order of one; what becomes of it is asked for later, and that is no call of its own."""
+    body = request_fields(wire, reading)
+    if named(body.get("prompt")):
+        reading.input.insert(0, Message(role="user", parts=(Part(type="text", content=body["prompt"]),)))
+    answer = answer_of(wire, reading)
+    if reading.error is None:
+        take_common(answer, reading)
+        reading.details.update(rest(answer, (*NOT_PARAMETERS, "id", "object", "created_at", "usage")))
+
+
 EMBEDDINGS = Dialect("openai.embeddings", "embeddings", read_embeddings)
 IMAGES = Dialect("openai.images", "image", read_images)
 SPEECH = Dialect("openai.speech", "speech", read_speech)
 TRANSCRIPTION = Dialect("openai.transcription", "transcription", read_transcription)
 TRANSLATION = Dialect("openai.translation", "translation", read_transcription)
 MODERATIONS = Dialect("openai.moderations", "moderation", read_moderations)
+VIDEOS = Dialect("openai.videos", "video", read_videos)

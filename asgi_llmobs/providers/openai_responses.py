@@ -14,7 +14,7 @@ from asgi_llmobs.providers.openai_usage import openai_usage
 from asgi_llmobs.providers.values import array, as_text, blob, count, named, obj, rest, string
 from asgi_llmobs.records import Message, Part, Reading
 
-__all__ = ["COUNT_TOKENS", "RESPONSES", "read_responses"]
+__all__ = ["COUNT_TOKENS", "RESPONSES", "input_message", "read_responses"]
 
 NOT_PARAMETERS = frozenset("model input instructions tools user stream".split())
 TERMINAL = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))

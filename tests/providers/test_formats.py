@@ -239,6 +239,56 @@ CASES = {
         ),
         {"text": "a", "reasoning_text": "", "input_tokens": 5, "finish_reasons": ["completed"], "ended": True},
     ),
+    "openai: decisions": (
+        "https://api.openai.com/v1/decisions",
+        {
+            "model": "gpt-6-luna",
+            "answers": [{"type": "choice", "name": "tone", "choice": "kind", "confidence": 0.9}],
+            "usage": {
+                "input_tokens": 5,
+                "output_tokens": 2,
+                "total_tokens": 7,
+                "input_tokens_details": {"cached_tokens": 3},
+            },
+        },
+        {
+            "operation": "decision",
+            "input_tokens": 5,
+            "cache_read": 3,
+            "details": {"answers": [{"type": "choice", "name": "tone", "choice": "kind", "confidence": 0.9}]},
+            "parameters": {"questions": [{"type": "choice"}]},
+            "response_model": "gpt-6-luna",
+        },
+        {"model": "gpt-6-luna", "input": "Thank you!", "questions": [{"type": "choice"}]},
+    ),
+    "google: decisions": (
+        "https://generativelanguage.googleapis.com/v1beta/decisions",
+        {
+            "answers": {"tone": {"type": "choice", "choice": "kind"}},
+            "usage": {"total_input_tokens": 5, "total_output_tokens": 2, "total_cached_tokens": 3},
+        },
+        {
+            "operation": "decision",
+            "input_tokens": 5,
+            "cache_read": 3,
+            "details": {"answers": {"tone": {"type": "choice", "choice": "kind"}}},
+            "request_model": "gemini-x",
+        },
+        {"model": "models/gemini-x", "input": "Thank you!", "questions": {"tone": {"type": "choice"}}},
+    ),
+    "openai: the order of a video": (
+        "https://api.openai.com/v1/videos",
+        {"id": "v", "object": "video", "model": "sora-2", "status": "queued", "seconds": "4", "error": None},
+        {
+            "operation": "video",
+            "response_id": "v",
+            "response_model": "sora-2",
+            "parameters": {"seconds": "4"},
+            "details": {"status": "queued", "seconds": "4"},
+            "error": None,
+        },
+        {"model": "sora-2", "prompt": "x", "seconds": "4"},
+    ),
     "a stream that broke off keeps every part of an item": (
         "https://api.openai.com/v1/responses",
         sse_of(

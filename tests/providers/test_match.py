@@ -107,6 +107,9 @@ def test_known_calls(host: str, port: int | None, path: str, provider: str, api:
         ("POST", "shop.example", "/tours/7/completion"),
         ("POST", "chatgpt.com", "/backend-api/conversation"),
         ("POST", "api.openai.com.evil.example", "/v1/threads"),
+        ("GET", "api.openai.com", "/v1/videos/v"),
+        ("POST", "api.openai.com", "/v1/videos/characters"),
+        ("POST", "shop.example", "/v1/decisions"),
         ("HEAD", "huggingface.co", "/gpt2/resolve/main/tokenizer.json"),
     ],
 )

@@ -565,6 +565,7 @@ WHOLE = {
     OPENAI + "completions": openai_types.Completion,
     OPENAI + "embeddings": openai_types.CreateEmbeddingResponse,
     OPENAI + "images/generations": openai_types.ImagesResponse,
+    OPENAI + "decisions": openai_types.Decision,
     OPENAI + "moderations": openai_types.ModerationCreateResponse,
     OPENAI + "audio/transcriptions": audio_types.TranscriptionCreateResponse,
     OPENAI + "audio/translations": audio_types.TranslationCreateResponse,
