@@ -21,7 +21,7 @@ from asgi_llmobs.otlp.receive import NOT_STORED, RETRY_SECONDS, Answer, Receiver
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.providers.otel import dumped
 from asgi_llmobs.records import Kind, Span
-from asgi_llmobs.redaction import KEPT_REQUEST_HEADERS, SECRET_HEADERS
+from asgi_llmobs.redaction import KEPT_REQUEST_HEADERS, SECRET_HEADERS, is_secret_header
 from asgi_llmobs.writer import write
 
 __all__ = ["Ingest"]
@@ -224,7 +224,7 @@ def read(found: Mapping[str, Any], headers: Headers, *, typed: bool) -> tuple[Re
         first_token_ns=first_ns,
         said=annotations.read(merged),
         properties=properties_of(meta),
-        request_headers=[(label, value) for label, value in merged if label.lower() in SECRET_HEADERS],
+        request_headers=[(label, value) for label, value in merged if is_secret_header(label.lower())],
         response_headers=as_headers(answer_headers),
     )
     joined = next((value for label, value in merged if label.lower() == b"traceparent"), b"")

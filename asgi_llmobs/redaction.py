@@ -3,19 +3,19 @@
 import math
 import re
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import compress, product
+from itertools import compress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
-from asgi_llmobs.bodies import distinct
+from asgi_llmobs.credentials import MARK, MARK_BYTES, without_credentials
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.safely import report
 
 __all__ = ["MARK", "Redactor", "safe_text", "safe_url", "secrets_of", "seen_headers", "without_secrets"]
 
-MARK = "[redacted]"
 WITHHELD = b'"[withheld: redaction failed]"'
 LATE = b'"[withheld: redaction takes too long]"'
 RULE_SECONDS = 1.0  # that a callable of the app may take for all texts of a record, on average
@@ -32,175 +32,21 @@ NEVER_RESPONSE_HEADERS = frozenset(
     b"set-cookie set-cookie2 authorization proxy-authenticate www-authenticate authentication-info "
     b"proxy-authentication-info x-api-key api-key x-amz-security-token cookie".split()
 )
-ADDRESSES = frozenset(b"location content-location referer http-referer".split())
-SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|sig|signature|credential|auth|session)")
+ADDRESSES = frozenset(
+    b"location content-location referer http-referer operation-location azure-asyncoperation x-goog-upload-url".split()
+)
+SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|pwd|jwt|sig|signature|credential|auth|session)")
 
-# what is hardly ever needed is compiled at its first use: it would be a tenth of the time that the import takes
-compiled = lru_cache(maxsize=None)(re.compile)
-
-# names of members whose values are credentials, wherever in a body they stand
-SECRET_MEMBER = rb"""(?ix) ( " (?: (?:x-|openai_|anthropic_|azure_)? api [_-]? key
-    | (?:aws_)? (?:secret_)? access [_-]? key (?:_id)?
-    | (?:access|refresh|auth|authorization|bearer)[_-]?token | client[_-]?secret | secret[_-]?key
-    | private[_-]?key | (?:proxy-)?authorization ) " \s*+ : \s*+ ) " (?: [^"\\] | \\. )++ "
-    """
-# the same names written out: a look into a set costs less than the pattern
-SECRET_MEMBERS = frozenset(
-    "".join(words).encode()
-    for parts in (
-        (("", "x-", "openai_", "anthropic_", "azure_"), ("api",), ("", "_", "-"), ("key",)),
-        (("", "aws_"), ("", "secret_"), ("access",), ("", "_", "-"), ("key",), ("", "_id")),
-        (("access", "refresh", "auth", "authorization", "bearer"), ("", "_", "-"), ("token",)),
-        (("client",), ("", "_", "-"), ("secret",)),
-        (("secret", "private"), ("", "_", "-"), ("key",)),
-        (("", "proxy-"), ("authorization",)),
-    )
-    for words in product(*parts)
-)
-
-# the "n" of an escaped line end is no letter of the word before
-WORD_START = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
-# literals first, so that text without them costs next to nothing
-CREDENTIALS: tuple[tuple[tuple[bytes, ...], bytes], ...] = tuple(
-    (tuple(literals.encode().split(b"|")), WORD_START + rb"(?:" + pattern.encode() + rb")")
-    for literals, pattern in (
-        ("sk-", r"sk-[A-Za-z0-9_-]{16,}"),
-        ("AIza", r"AIza[A-Za-z0-9_-]{30,}"),
-        ("AKIA|ASIA", r"(?:AKIA|ASIA)[A-Z0-9]{16}"),
-        ("gsk_", r"gsk_[A-Za-z0-9]{20,}"),
-        ("xai-", r"xai-[A-Za-z0-9]{20,}"),
-        ("hf_", r"hf_[A-Za-z0-9]{20,}"),
-        ("ghp_|gho_|ghu_|ghs_|ghr_", r"gh[pousr]_[A-Za-z0-9]{30,}"),
-        ("github_pat_", r"github_pat_[A-Za-z0-9_]{30,}"),
-        ("xox", r"xox[abprs]-[A-Za-z0-9-]{10,}"),
-        ("eyJ", r"eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{8,}"),
-    )
-)
-BEARER = re.compile(rb"Bearer [A-Za-z0-9._~+/=-]{12,}")
-# each of CREDENTIALS has so many of these characters in a row, and prose hardly ever
-WORD = b"w" * 15
-WORDS = bytes(ord("w") if chr(code).isalnum() and code < 128 or code in b"_-" else ord(" ") for code in range(256))
-LONG = 4096  # from so many bytes on it pays to leave out what need not be looked at
-LITERALS = tuple(literal for literals, _ in CREDENTIALS for literal in literals)
-# a rare character of each credential, which is found faster than a word is, and how it goes on from there
-TRACES = tuple(
-    (character, re.compile(character + pattern))
-    for character, pattern in (
-        (b"-", rb"(?:(?<=sk-)|(?<=xai-)|(?<=xox[abprs]-))"),
-        (b"_", rb"(?:(?<=gsk_)|(?<=hf_)|(?<=gh[pousr]_)|(?<=github_pat_))"),
-        (b"J", rb"(?<=eyJ)"),
-        (b"A", rb"(?:(?<=AKIA)|(?<=ASIA))"),
-        (b"z", rb"(?<=AIz)"),
-        (b"B", rb"(?=earer )"),
-    )
-)
-MEMBER_NAME = re.compile(
-    rb"""(?x) " (?=[xoarbscpXOARBSCP]) (?i: (?:x-|openai_|anthropic_|azure_)? api [_-]? key
-    | (?:aws_)? (?:secret_)? access [_-]? key (?:_id)?
-    | (?:access|refresh|auth|authorization|bearer)[_-]?token | client[_-]?secret | secret[_-]?key
-    | private[_-]?key | (?:proxy-)?authorization ) "
-    """
-)
-FEW_QUOTES = 48  # bytes to each; where there are more, a look into a set costs less
-FEW = 32  # places that are looked at one by one
-LONGEST_NAME = max(map(len, SECRET_MEMBERS))
-HARMLESS, LONGEST_HARMLESS = 4096, 64  # so many words, and characters of one
-_harmless: set[bytes] = set()  # long words that are no credentials: names of members and models, again and again
-MARK_BYTES = MARK.encode()
 SHORTEST = 12  # characters of a credential of this very call that is looked for; "ollama" and "EMPTY" are words
 SECRET_HEADERS = frozenset(
     b"authorization proxy-authorization x-api-key api-key x-goog-api-key cookie x-amz-security-token "
     b"ocp-apim-subscription-key x-auth-token helicone-auth openai-api-key".split()
 )
+# other headers of gateways and services; names of harmless ones that sound alike are among those that are kept
+SECRET_HEADER = re.compile(rb"api-?key|-(?:key|token|auth)$|secret|passw|credential$|cookie|authorization")
 LONGEST_VALUE = 1_000  # characters of a header that are kept
 KNOWN_HEADERS = 1_024
 JSON_ESCAPE = re.compile(rb"(\\\\)|\\u([0-9a-fA-F]{4})")
-
-
-def without_credentials(content: bytes, secrets: Sequence[bytes] = ()) -> bytes:
-    """*content* with what looks like a credential, or is one of *secrets*, taken out."""
-    for secret in secrets:
-        if secret in content:
-            content = content.replace(secret, MARK_BYTES)
-    seen = once(content)
-    if not looks_suspicious(seen):
-        return content
-    words = suspicious_words(seen)
-    if words:
-        for literals, pattern in CREDENTIALS:
-            for literal in literals:
-                if literal in words:
-                    content = compiled(pattern).sub(MARK_BYTES, content)
-                    break
-    if b"Bearer " in seen:
-        content = BEARER.sub(MARK_BYTES, content)
-    if len(seen) > max(LONG, LONGEST_NAME * seen.count(b'"')):  # long texts
-        seen = b'"'.join([piece for piece in seen.split(b'"') if len(piece) <= LONGEST_NAME])
-    if not SECRET_MEMBERS.isdisjoint(seen.lower().split(b'"')):
-        content = compiled(SECRET_MEMBER).sub(rb'\1"' + MARK_BYTES + b'"', content)
-    return content
-
-
-def holds_credentials(content: bytes, *, repeats: bool = True) -> bool:
-    """Whether :func:`without_credentials` may find something that looks like a credential: a cheaper look.
-
-    Args:
-        content: A text.
-        repeats: Whether it may be a stream, whose events repeat each other.
-    """
-    return looks_suspicious(once(content) if repeats else content)
-
-
-def once(content: bytes) -> bytes:
-    """*content*, where it is long without what the lines of a stream repeat."""
-    return content if len(content) < LONG else distinct(content)
-
-
-def looks_suspicious(content: bytes) -> bool:
-    short = len(content) <= LONG
-    for character, trace in TRACES:
-        if character in content and (trace.search(content) if short else found(content, character, trace)):
-            return True
-    if content.count(b'"', 0, LONG) * FEW_QUOTES > min(len(content), LONG):
-        return not SECRET_MEMBERS.isdisjoint(content.lower().split(b'"'))
-    return found(content, b'"', MEMBER_NAME)
-
-
-def found(content: bytes, character: bytes, pattern: re.Pattern[bytes]) -> bool:
-    """Whether *pattern*, which begins with *character*, matches anywhere."""
-    at = 0
-    if len(content) > LONG:  # to leap from one to the next takes a tenth of the search's time where there are few
-        for _ in range(FEW):
-            at = content.find(character, at)
-            if at < 0:
-                return False
-            if pattern.match(content, at) is not None:
-                return True
-            at += 1
-    return pattern.search(content, at) is not None
-
-
-def suspicious_words(content: bytes) -> bytes:
-    """Every word of *content* that is long enough for a credential, once, but for those that are known to be none."""
-    shape = content.translate(WORDS)
-    start = shape.find(WORD)
-    if start < 0:
-        return b""
-    found = set()
-    while start >= 0:
-        end = shape.find(b" ", start)
-        if end < 0:
-            end = len(content)
-        found.add(content[start:end])
-        start = shape.find(WORD, end)
-    found -= _harmless
-    if len(_harmless) > HARMLESS:
-        _harmless.clear()
-    for word in list(found):
-        if len(word) < LONGEST_HARMLESS and not any(map(word.__contains__, LITERALS)):
-            _harmless.add(word)
-            found.discard(word)
-    return b" ".join(found)
 
 
 def unescaped(content: bytes) -> bytes:
@@ -215,12 +61,36 @@ def unescaped(content: bytes) -> bytes:
     return JSON_ESCAPE.sub(plain, content) if b"\\u" in content else content
 
 
+def is_secret_header(name: bytes) -> bool:
+    """Whether the value of the header *name*, in lower case, is a credential; ``tokens`` are none."""
+    return name in SECRET_HEADERS or (name not in KEPT_REQUEST_HEADERS and SECRET_HEADER.search(name) is not None)
+
+
+def is_kept_header(name: bytes, *, response: bool) -> bool:
+    """Whether the header *name*, in lower case, may be stored."""
+    if response:
+        return name not in NEVER_RESPONSE_HEADERS and not is_secret_header(name)
+    return name in KEPT_REQUEST_HEADERS
+
+
+def basic_password(value: bytes) -> tuple[bytes, ...]:
+    """The password of HTTP Basic authentication, which an answer may quote without its coding."""
+    scheme, _, coded = value.partition(b" ")
+    if scheme.lower() != b"basic":
+        return ()
+    try:
+        return (b64decode(coded, validate=True).partition(b":")[2],)
+    except ValueError:
+        return ()
+
+
 def secrets_of(headers: Iterable[tuple[bytes, bytes]], url: str) -> tuple[bytes, ...]:
     """The credentials that a call carries, so that they can be taken out of whatever quotes them."""
     found: list[bytes] = []
     for name, value in headers:
-        if name.lower() in SECRET_HEADERS:
-            found += value, *value.replace(b";", b" ").split(b" ")  # the token without its scheme, each cookie
+        if is_secret_header(name.lower()):
+            words = value.replace(b";", b" ").split(b" ")  # the token without its scheme, each cookie
+            found += value, *words, *(word.partition(b"=")[2] for word in words), *basic_password(value)
     found += url_secrets(url)
     if not found:
         return ()
@@ -289,13 +159,13 @@ def known_names(names: tuple[bytes, ...], *, response: bool) -> Known:
     found = every.get(names)
     if found is None:
         lower = [name.lower() for name in names]
-        keep = [name not in NEVER_RESPONSE_HEADERS if response else name in KEPT_REQUEST_HEADERS for name in lower]
+        keep = [is_kept_header(name, response=response) for name in lower]
         found = Known(
             tuple([name.decode("latin-1") for name in lower]),
             tuple(keep),
             frozenset(name.decode("latin-1") for name, kept in zip(lower, keep, strict=True) if kept)
             & {name.decode("latin-1") for name in ADDRESSES},
-            tuple([place for place, name in enumerate(lower) if name in SECRET_HEADERS]),
+            tuple([place for place, name in enumerate(lower) if is_secret_header(name)]),
         )
         if len(every) >= KNOWN_HEADERS:
             every.clear()

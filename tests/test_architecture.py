@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # every line is a floor, the lowest first; rooms on one floor know nothing of each other
 GROUND = ["errors encodings frozen pace moments", "limits records safely", "config", "context auth bodies pairing"]
-GROUND += ["providers pricing redaction scores", "semconv"]
+GROUND += ["credentials", "providers pricing redaction scores", "semconv"]
 WRITE_WING = ["spool", "pipeline", "writer", "otlp capture", "customlog"]
 READ_WING = ["store filters", "queries erasure recompute retention", "admin"]
 ROOF = ["accounting replay", "runtime", "middleware testing", "cli", "__main__", "__init__"]

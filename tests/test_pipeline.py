@@ -383,3 +383,32 @@ def test_what_the_spool_saw_compressed_is_looked_through_when_it_is_read():
 
     assert secret.encode() not in found.response_body.content
     assert MARK.encode() in found.response_body.content
+
+
+def test_what_the_app_says_of_a_span_is_redacted():
+    """Names, ids and properties, by their looks and by what the property is called."""
+    secret = TestRedaction.SECRET
+    said = {"name": f"use {secret}", "user_id": secret, "session_id": secret, "session_path": f"/a/{secret}"}
+    properties = {"note": f"k={secret}", "password": "hunter2", secret: "1", "plan": "pro"}
+    span = Pipeline(Config()).process(Span(id="1" * 16, trace_id="2" * 32, properties=properties, **said))
+    call = record(answer(), properties=properties, **said)
+
+    for made in (span, call):
+        assert dict(made.properties) == {"note": f"k={MARK}", "password": MARK, MARK: "1", "plan": "pro"}
+        assert (made.name, made.user_id, made.session_id) == (f"use {MARK}", MARK, MARK)
+        assert made.session_path == f"/a/{MARK}"
+
+
+@pytest.mark.parametrize("size", [3, 1_000])
+def test_arguments_of_a_tool_that_come_in_pieces(size):
+    """A password has no looks: it is known by its name once the pieces are put together."""
+    text = json.dumps({"city": "Oslo", "password": "hunter2-hunter2", "deeper": json.dumps({"api_key": "hunter2-2"})})
+    start = {"index": 0, "id": "t1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    deltas = [start, *({"index": 0, "function": {"arguments": piece}} for piece in pieces)]
+    made = record(
+        chunks=[event({"tool_calls": [delta]}) for delta in deltas] + [event({}, "tool_calls"), DONE], kind=SSE
+    )
+
+    assert "hunter2" not in repr(made)
+    assert "Oslo" in repr(made.tool_calls)

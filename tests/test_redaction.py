@@ -1,5 +1,6 @@
 """What is never stored: credentials by their looks, by their place and by being those of the very call."""
 
+import base64
 import json
 
 import pytest
@@ -22,6 +23,25 @@ from asgi_llmobs.redaction import MARK, Redactor, safe_text, safe_url, secrets_o
         "xoxb-1234567890-abcdef",
         "eyJhbGciOiJIUzI1NiIsInR5.eyJzdWIiOiIxMjM0NTY3.SflKxwRJSMeKKF2",
         "Bearer abcdefghijklmnop",
+        "csk-0123456789abcdefghijklmnopqrstuv",
+        "pplx-0123456789abcdefghijklmnopqrstuv",
+        "nvapi-0123456789abcdefghijklmnopqrstuv",
+        "tvly-dev-0123456789abcdefghijk",
+        "r8_0123456789abcdefghijklmnopqrstuv",
+        "fw_0123456789abcdefghijkl",
+        "lsv2_pt_0123456789abcdef0123456789abcdef_0123456789",
+        "glpat-0123456789abcdefghij",
+        "npm_0123456789abcdefghijklmnopqrstuvwxyz",
+        "pypi-AgEIcHlwaS5vcmc0123456789abcdefghijk",
+        "sk_live_0123456789abcdefghijkl",
+        "rk_live_0123456789abcdefghijkl",
+        "shpat_0123456789abcdef0123456789abcdef",
+        "ntn_0123456789abcdefghijklmnopqrstuvwxyz",
+        "dop_v1_0123456789abcdef0123456789abcdef0123456789abcdef",
+        "ATATT3xFfGF00123456789abcdefghijklmnop",
+        "xapp-1-A0123456789-0123456789",
+        "SG.0123456789abcdefghij.0123456789abcdefghijklmnop",
+        "Basic dXNlcjpwYXNzd29yZA==",
     ],
 )
 @pytest.mark.parametrize("around", ["{}", 'key "{}",', "x={}&y", "say {} twice {}", "{}\n" + "long " * 3000])
@@ -36,7 +56,27 @@ def test_known_by_their_looks(secret, around):
 
 @pytest.mark.parametrize(
     "text",
-    ["ask-me-anything-about-this-thing", "skip", "The Bearer of news", "hf_", "sk-short", "", "\ud800 lone", "\0"],
+    [
+        "ask-me-anything-about-this-thing",
+        "skip",
+        "The Bearer of news",
+        "hf_",
+        "sk-short",
+        "",
+        "\ud800 lone",
+        "\0",
+        "Basic internationalization",
+        "sort(key=lambda_of_everything_2)",
+        "api_key=os.environ['OPENAI_API_KEY']",
+        "token=tokenizer.eos_token_id",
+        "secret=the_name_of_some_variable",
+        "https://h:8080/a@b and mailto:a@b.test",
+        "-----BEGIN CERTIFICATE-----",
+        "cookie: flour, sugar and butter",
+        "{'password': None}",
+        "Monkey: a primate that eats",
+        "a=0123456789abcdef0123456789abcdef",
+    ],
 )
 def test_what_is_no_credential_stays(text):
     """Words that only look a little like one."""
@@ -63,6 +103,48 @@ def test_known_by_their_place(name):
     assert json.loads(safe) == {"model": "m", name: MARK, "after": 1}
 
 
+PLACED = "0a1B2c3D4e5F6g7H8i9J"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OPENAI_API_KEY={}",
+        "aws_secret_access_key = {}",
+        "curl -H 'x-api-key: {}'",
+        "Cookie: theme=dark; sid={}",
+        "Set-Cookie: sid={}; HttpOnly",
+        "client(api_key='{}')",
+        "{{'api_key': '{}', 'model': 'm'}}",
+        "see https://h.test/x?api_key={}&b=c",
+        "https://b.s3.test/k?X-Amz-Credential={}%2Fs3&X-Amz-Date=1&X-Amz-Signature={}",
+        "https://b.blob.test/k?sv=1&sig={}%3D",
+        "postgresql://me:{}@db.test/x",
+        "-----BEGIN RSA PRIVATE KEY-----\n{}\n{}==\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_known_by_what_stands_before(text):
+    """Assignments, parameters of addresses, lines of headers, keys: as they are, in JSON, and in JSON of JSON."""
+    whole = text.format(PLACED, PLACED)
+    for written in (whole, json.dumps(whole), json.dumps(json.dumps([whole])), "long " * 3000 + whole):
+        safe = safe_text(written)
+
+        assert PLACED not in safe and MARK in safe
+        assert not written.startswith('"') or isinstance(json.loads(safe), str)
+
+
+@pytest.mark.parametrize("name", ["api_key", "password", "aws_session_token"])
+def test_members_in_a_text_of_json(name):
+    """The arguments of tools are JSON in a JSON text, and may hold some again."""
+    text = json.dumps({name: PLACED, "city": "Oslo"})
+    for _ in range(3):
+        text = json.dumps({"arguments": text})
+        safe = safe_text(text)
+
+        assert PLACED not in safe and MARK in safe and "Oslo" in safe
+        json.loads(safe)
+
+
 def test_members_that_only_sound_alike_stay():
     """Counts of tokens, schemas that describe a key, names in lists."""
     content = (
@@ -83,6 +165,7 @@ def test_known_as_those_of_the_call():
     text = "local-secret-123 first-cookie-value query-key-12345 password-of-me ollama not-a-secret-at-all"
 
     assert b"b=second-cookie-value" in secrets
+    assert "first-cookie-value" not in safe_text(text, secrets)
     assert safe_text(text, secrets).split()[-2:] == ["ollama", "not-a-secret-at-all"]
     assert "local-secret" not in safe_text(text, secrets) and "query-key" not in safe_text(text, secrets)
     assert "password-of-me" not in safe_text(text, secrets)
@@ -120,6 +203,26 @@ def test_headers():
             ("x-echo", f"it is {MARK}"),
             ("location", f"https://h/?key={MARK}"),
         )
+
+
+@pytest.mark.parametrize(
+    "name", [b"X-Portkey-Api-Key", b"cf-aig-authorization", b"X-Vault-Token", b"x-rapidapi-key", b"x-litellm-auth"]
+)
+def test_headers_by_their_names(name):
+    """What a gateway calls its key: never kept of an answer, and taken out of whatever quotes it."""
+    for _ in range(2):
+        seen = seen_headers([(name, PLACED.encode()), (b"x-ratelimit-remaining-tokens", b"1")], response=True)
+
+        assert seen.kept == (("x-ratelimit-remaining-tokens", "1"),)
+        assert secrets_of(seen.secret, "") == (PLACED.encode(),)
+
+
+def test_password_of_basic_authentication():
+    """Also where an answer quotes it without its coding."""
+    coded = base64.b64encode(b"me:" + PLACED.encode())
+
+    assert PLACED.encode() in secrets_of([(b"authorization", b"Basic " + coded)], "")
+    assert secrets_of([(b"authorization", b"Basic ?")], "") == ()
 
 
 def test_headers_with_credentials():

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from asgi_llmobs.config import Config
+from asgi_llmobs.credentials import MARK, is_secret_member
 from asgi_llmobs.pipeline.sides import Sides, wire_of
 from asgi_llmobs.pipeline.verdict import (
     Verdict,
@@ -21,7 +22,7 @@ from asgi_llmobs.providers import read
 from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.otel import dumped
 from asgi_llmobs.records import Attempt, Cost, Exchange, Kind, Outcome, Reading, Request, Span, Usage
-from asgi_llmobs.redaction import Redactor, safe_url
+from asgi_llmobs.redaction import Redactor, safe_text, safe_url
 from asgi_llmobs.safely import safely
 from asgi_llmobs.scores import is_score
 from asgi_llmobs.spool import Entry
@@ -41,6 +42,7 @@ PROVIDER_REQUEST_IDS = (
     "apim-request-id",
     "cf-ray",
 )
+NAMED = ("name", "session_id", "session_name", "session_path", "user_id", "node_id", "error_type", "properties")
 ACROSS_PIECES = "the stream's bytes are withheld: what redaction takes out is spread over several of its pieces"
 UNREADABLE = "this call could not be worked on; what is known without its bodies is kept"
 
@@ -104,6 +106,7 @@ class Pipeline:
         full = self.config.capture == "full"
         return replace(
             span,
+            **nameable({name: getattr(span, name) for name in NAMED}),
             input=self._redactor.text(span.input) if span.input and full else None,
             output=self._redactor.text(span.output) if span.output and full else None,
             error_message=self._redactor.text(span.error_message) if span.error_message and full else None,
@@ -193,6 +196,16 @@ class Pipeline:
     def _identity(self, exchange: Exchange, reading: Reading) -> dict[str, Any]:
         exchange.inherit()  # what was annotated after the call ended
         said = exchange.annotations
+        named = {
+            "session_id": exchange.session_id,
+            "session_name": exchange.session_name,
+            "session_path": exchange.session_path,
+            "user_id": exchange.user_id or reading.user,
+            "node_id": said.node_id,
+            "prompt_id": said.prompt_id,
+            "properties": dict(exchange.properties),
+            "name": exchange.name or name_of(reading),
+        }
         return {
             **(exchange.origin or self._resource()),
             "id": exchange.id,
@@ -200,16 +213,9 @@ class Pipeline:
             "parent_id": exchange.parent_id,
             "project": exchange.project,
             "kind": KINDS.get(reading.operation, Kind.LLM),
-            "name": exchange.name or name_of(reading),
             "start_ns": exchange.first_start_ns,
-            "session_id": exchange.session_id,
-            "session_name": exchange.session_name,
-            "session_path": exchange.session_path,
-            "user_id": exchange.user_id or reading.user,
-            "node_id": said.node_id,
+            **nameable(named),
             "request_id": said.request_id,
-            "prompt_id": said.prompt_id,
-            "properties": dict(exchange.properties),
             "provider": reading.provider,
             "api": reading.api,
             "operation": reading.operation,
@@ -295,6 +301,22 @@ class Pipeline:
         with safely("price"):
             return self._prices.price(priced, exchange.first_start_ns, exchange.url)
         return Cost(reason="the price could not be worked out")
+
+
+def nameable(said: dict[str, Any]) -> dict[str, Any]:
+    """What the app said of a span, by field, without credentials that were taken for names or properties."""
+    properties: Mapping[str, str] = said.get("properties") or {}
+    texts = [text for text in (*said.values(), *properties, *properties.values()) if isinstance(text, str)]
+    whole = "\n".join(texts)  # one look at all of them instead of one at each
+    if not any(map(is_secret_member, properties)) and safe_text(whole) == whole:
+        return said
+    safe = {name: safe_text(value) if isinstance(value, str) else value for name, value in said.items()}
+    if properties:
+        safe["properties"] = {
+            safe_text(name): MARK if is_secret_member(name) else safe_text(str(value))
+            for name, value in properties.items()
+        }
+    return safe
 
 
 def answer(reading: Reading) -> dict[str, Any]:

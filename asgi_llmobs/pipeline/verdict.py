@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from asgi_llmobs.credentials import MARK, is_secret_member
 from asgi_llmobs.encodings import Decoded
 from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.records import Exchange, Message, Outcome, Reading, Usage
@@ -128,7 +129,10 @@ def told(value: Any, safe: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return safe(value)
     if isinstance(value, dict):
-        return {name: told(item, safe) for name, item in value.items()}
+        return {
+            name: MARK if isinstance(item, str) and is_secret_member(name) else told(item, safe)
+            for name, item in value.items()
+        }
     if isinstance(value, list):
         return [told(item, safe) for item in value]
     return value

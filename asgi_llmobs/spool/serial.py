@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from asgi_llmobs.bodies import without_repeats
+from asgi_llmobs.credentials import holds_credentials, without_credentials
 from asgi_llmobs.records import Exchange, Outcome, Span, columns
 from asgi_llmobs.redaction import (
     ADDRESSES,
-    KEPT_REQUEST_HEADERS,
-    NEVER_RESPONSE_HEADERS,
-    SECRET_HEADERS,
-    holds_credentials,
+    is_kept_header,
+    is_secret_header,
     safe_text,
     safe_url,
     secrets_of,
-    without_credentials,
 )
 
 __all__ = ["begun", "border", "end", "has_texts", "part", "plan_of", "secrets_in", "span", "start"]
@@ -87,12 +85,12 @@ _got_plans: dict[tuple[bytes, ...], Plan] = {}
 
 def sent_plan(names: tuple[bytes, ...]) -> Plan:
     """For the headers of a request: the known harmless ones are kept."""
-    return planned(_sent_plans, names, [name in KEPT_REQUEST_HEADERS for name in map(bytes.lower, names)])
+    return planned(_sent_plans, names, [is_kept_header(name, response=False) for name in map(bytes.lower, names)])
 
 
 def got_plan(names: tuple[bytes, ...]) -> Plan:
     """For the headers of a response: all are kept but the secret ones."""
-    return planned(_got_plans, names, [name not in NEVER_RESPONSE_HEADERS for name in map(bytes.lower, names)])
+    return planned(_got_plans, names, [is_kept_header(name, response=True) for name in map(bytes.lower, names)])
 
 
 def planned(plans: dict[tuple[bytes, ...], Plan], names: tuple[bytes, ...], keep: list[bool]) -> Plan:
@@ -102,7 +100,7 @@ def planned(plans: dict[tuple[bytes, ...], Plan], names: tuple[bytes, ...], keep
         tuple(keep),
         2 * sum(keep),
         tuple(index for index, name in enumerate(lower) if keep[index] and name in ADDRESSES),
-        tuple(index for index, name in enumerate(lower) if name in SECRET_HEADERS),
+        tuple(index for index, name in enumerate(lower) if is_secret_header(name)),
     )
     if len(plans) >= MAX_KNOWN:
         plans.clear()
