@@ -140,7 +140,14 @@ document.addEventListener("pointerup", (event) => {
   zoom(...[from.x, event.clientX].map((x) => timeAt(from.bar, x)).sort((a, b) => a - b));
 });
 
-// while anything runs the page is asked for again; rows stay where they are
-setInterval(() => {
-  if (region()?.matches("[data-live]") && !document.hidden && !region().matches("[aria-busy]")) go(location.href, { push: false, keep: true });
-}, 2000);
+// while anything runs the page is asked for again, at once when a call begins or ends; rows stay where they are
+const again = () => { if (region()?.matches("[data-live]") && !document.hidden && !region().matches("[aria-busy]")) go(location.href, { push: false, keep: true }); };
+let source = null;
+const listen = () => {
+  const address = !document.hidden && region()?.dataset.live;
+  if (address && !source) { source = new EventSource(address); source.addEventListener("rows", again); }
+  if (!address) { source?.close(); source = null; }
+};
+listen();
+setInterval(() => { listen(); again(); }, 2000);
+addEventListener("pagehide", () => { source?.close(); source = null; });

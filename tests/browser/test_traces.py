@@ -230,6 +230,22 @@ def test_a_running_trace_stays_in_place(site: str, opened: Open) -> None:
     assert page.locator("[data-row]").first.bounding_box() == before
 
 
+def test_a_call_of_a_running_trace_shows_at_once(opened: Open) -> None:
+    """It is told by the feed, without waiting for the next time that the page is asked for again."""
+    database = Database("sqlite://")
+    Sink(database).write([span(trace_id=LIVE, name="live", start_ns=START, duration_ns=None, outcome="running")])
+    with serve(Admin(database=database, auth=lambda request: True, environ={}), lifespan="off") as url:
+        seen = opened(url)
+        seen.page.add_init_script("setInterval = () => 0")
+        page = go(seen, f"/traces/{LIVE}")
+        with page.expect_response(lambda answer: "/live" in answer.url):
+            page.reload()
+        Sink(database).write([request(trace_id=LIVE, start_ns=START + SECOND, name="chat told-by-the-feed")])
+        page.locator("[data-row]", has_text="told-by-the-feed").wait_for()
+        seen.page.goto("about:blank")
+    database.dispose()
+
+
 @pytest.mark.parametrize("scripts", [True, False])
 def test_session(site: str, opened: Open, scripts: bool) -> None:
     """A conversation with its pauses, a timeline with idle time drawn short, a tree of paths."""
