@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.distinct import leaps, property_names, property_values
-from asgi_llmobs.queries.select import newest_of
+from asgi_llmobs.queries.select import newest_by_column
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.tables import ScoreRow, SeriesRow, SessionRow, SpanRow, UserRow
@@ -88,8 +88,9 @@ def from_rollups(connection: Connection, project: str, key: str, label: str, pre
 
 
 def from_rows(connection: Connection, project: str, key: str, label: str, prefix: str, limit: int) -> Sequence[str]:
-    rows = newest_of(connection, Filter(project=project), (SEEN[key],), limit=NEWEST)
-    return sorted({part for row in rows if row[0] for part in (row[0].split(",") if key == "finish" else [row[0]])})
+    (values,) = newest_by_column(connection, Filter(project=project), (SEEN[key],), limit=NEWEST)
+    seen = set(filter(None, values))
+    return sorted({part for value in seen for part in value.split(",")} if key == "finish" else seen)
 
 
 def from_properties(

@@ -5,15 +5,18 @@ figure is exact over the requests that were looked at, which are the newest ones
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import compress
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, select, true
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.columns import by_column
 from asgi_llmobs.queries.figures import Window, window_of
 from asgi_llmobs.queries.terms import any_of
 from asgi_llmobs.records import Kind
@@ -70,20 +73,25 @@ class Endpoints:
 
 
 class Incoming(NamedTuple):
-    """What counts of a trace that an incoming request began."""
+    """What counts of the traces that incoming requests began, by columns."""
 
-    route: str | None
-    start_ns: int
-    outcome: str
-    own_ns: int | None
-    waited_ns: int | None
-    requests: int
-    succeeded: int
-    finished: int
-    cost: int | None
-    unpriced: int
-    input_tokens: int | None
-    output_tokens: int | None
+    route: Sequence[str | None]
+    start_ns: Sequence[int]
+    outcome: Sequence[str]
+    own_ns: Sequence[int | None]
+    waited_ns: Sequence[int | None]
+    requests: Sequence[int]
+    succeeded: Sequence[int]
+    finished: Sequence[int]
+    cost: Sequence[int | None]
+    unpriced: Sequence[int]
+    input_tokens: Sequence[int | None]
+    output_tokens: Sequence[int | None]
+
+    def only(self, places: Sequence[int]) -> "Incoming":
+        """Those at *places*, of which there is one at least."""
+        take = itemgetter(*places, places[0])  # with one more it is a tuple in any case
+        return Incoming(*(take(column)[:-1] for column in self))
 
 
 def endpoints(db: Database, flt: Filter, *, since_ns: int, until_ns: int) -> Endpoints:
@@ -104,23 +112,26 @@ def endpoints(db: Database, flt: Filter, *, since_ns: int, until_ns: int) -> End
             raise FilterError(key, "endpoints are narrowed down by time, route, user and session")
     window = window_of(since_ns, until_ns)
     rows, edge = traces_of(db, flt, window)
-    by_route: dict[str, list[Incoming]] = defaultdict(list)
-    by_step: dict[int, list[Incoming]] = defaultdict(list)
-    for row in rows:
-        by_route[row.route or ""].append(row)
-        by_step[row.start_ns // window.step_ns * window.step_ns].append(row)
-    routes = [endpoint(own, route, window.since_ns) for route, own in by_route.items()]
+    by_route: dict[str, list[int]] = defaultdict(list)
+    by_step: dict[int, list[int]] = defaultdict(list)
+    for place, (route, start) in enumerate(zip(rows.route, rows.start_ns, strict=True)):
+        by_route[route or ""].append(place)
+        by_step[start // window.step_ns * window.step_ns].append(place)
+    routes = [endpoint(rows.only(own), route, window.since_ns) for route, own in by_route.items()]
     routes.sort(key=lambda one: (-(one.total_cost_usd or 0), -one.requests, one.route))
+    nothing = Incoming(*[()] * len(Incoming._fields))
     return Endpoints(
         window=window,
         total=endpoint(rows, "", window.since_ns),
         routes=routes,
-        steps=[endpoint(by_step.get(start, ()), "", start) for start in window.starts()],
+        steps=[
+            endpoint(rows.only(by_step[start]) if start in by_step else nothing, "", start) for start in window.starts()
+        ],
         partial_since_ns=edge,
     )
 
 
-def traces_of(db: Database, flt: Filter, window: Window) -> tuple[list[Incoming], int | None]:
+def traces_of(db: Database, flt: Filter, window: Window) -> tuple[Incoming, int | None]:
     columns, order = traces.c, traces.c.start_ns.desc()
     owner = columns.project == name(flt.project)
     meant = and_(
@@ -136,45 +147,49 @@ def traces_of(db: Database, flt: Filter, window: Window) -> tuple[list[Incoming]
         edge = connection.execute(last.limit(1)).scalar()
         if edge is not None:  # one bound, not two: the second would be looked at row by row
             inside = and_(owner, columns.start_ns > edge, columns.start_ns < window.until_ns)
-        rows = [Incoming._make(row) for row in connection.execute(query.where(inside, meant).order_by(order))]
+        rows = Incoming(*by_column(connection, query.where(inside, meant).order_by(order)))
     return rows, None if edge is None else edge + 1
 
 
-def endpoint(rows: Sequence[Incoming], route: str, start_ns: int) -> Endpoint:
-    outcomes = [row.outcome for row in rows]
-    timed = [(row.own_ns, row.waited_ns) for row in rows if row.own_ns is not None and row.waited_ns is not None]
-    own, waited = sum(pair[0] for pair in timed), sum(pair[1] for pair in timed)
-    cost = added(row.cost for row in rows)
-    succeeded = outcomes.count("ok")
-    whole = dollars(cost)
+def endpoint(rows: Incoming, route: str, start_ns: int) -> Endpoint:
+    timed = [None not in pair for pair in zip(rows.own_ns, rows.waited_ns, strict=True)]
+    own, waited = (sum(compress(column, timed)) for column in (rows.own_ns, rows.waited_ns))  # type: ignore[arg-type]
+    succeeded = rows.outcome.count("ok")
+    whole = dollars(added(rows.cost))
+    took = [
+        ns for ns, outcome in zip(rows.own_ns, rows.outcome, strict=True) if ns is not None and outcome != "running"
+    ]
     return Endpoint(
         route=route,
         start_ns=start_ns,
-        requests=len(rows),
+        requests=len(rows.outcome),
         succeeded=succeeded,
-        failed=outcomes.count("error"),
-        gone=outcomes.count(GONE),
-        running=outcomes.count("running"),
-        calls=sum(row.requests for row in rows),
-        failed_calls=sum(row.finished - row.succeeded for row in rows),
+        failed=rows.outcome.count("error"),
+        gone=rows.outcome.count(GONE),
+        running=rows.outcome.count("running"),
+        calls=sum(rows.requests),
+        failed_calls=sum(rows.finished) - sum(rows.succeeded),
         total_cost_usd=whole,
-        unpriced_count=sum(row.unpriced for row in rows),
-        gone_cost_usd=dollars(added(row.cost for row in rows if row.outcome == GONE)),
-        failed_cost_usd=dollars(added(row.cost for row in rows if row.outcome == "error")),
+        unpriced_count=sum(rows.unpriced),
+        gone_cost_usd=dollars(added(cost_of(rows, GONE))),
+        failed_cost_usd=dollars(added(cost_of(rows, "error"))),
         cost_per_success_usd=whole / succeeded if whole is not None and succeeded else None,
-        input_tokens=added(row.input_tokens for row in rows),
-        output_tokens=added(row.output_tokens for row in rows),
-        latency=ranks(sorted(row.own_ns for row in rows if row.own_ns is not None and row.outcome != "running")),
+        input_tokens=added(rows.input_tokens),
+        output_tokens=added(rows.output_tokens),
+        latency=ranks(sorted(took)),
         own_ns=own,
         waited_ns=waited,
         wait_share=waited / own if own else None,
-        last_ns=max((row.start_ns for row in rows), default=0),
+        last_ns=max(rows.start_ns, default=0),
     )
 
 
-def added(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def cost_of(rows: Incoming, outcome: str) -> Sequence[int | None]:
+    return list(compress(rows.cost, map(outcome.__eq__, rows.outcome)))
+
+
+def added(values: Sequence[int | None]) -> int | None:
+    return sum(filter(None, values)) if values.count(None) < len(values) else None
 
 
 def ranks(values: Sequence[int]) -> list[int | None]:

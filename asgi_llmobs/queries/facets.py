@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.select import newest_of
+from asgi_llmobs.queries.select import newest_by_column
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rows import fold_name
 from asgi_llmobs.store.tables import SpanRow
@@ -49,32 +49,34 @@ def facets(db: Database, flt: Filter) -> tuple[list[Facet], int]:
         StoreError: The database cannot be read.
     """
     with db.read() as connection:
-        columns = (*FIELDS.values(), spans.c.properties)
-        rows = newest_of(connection, flt, columns, limit=ROWS)
-        found = [
-            facet(key, "", Counter(value for row in rows if (value := row[place]) is not None))
-            for place, key in enumerate(FIELDS)
-        ]
-        properties = property_counts([row[-1] for row in rows])
+        *counted, texts = newest_by_column(connection, flt, (*FIELDS.values(), spans.c.properties), limit=ROWS)
+        found = [facet(key, "", counts_of(values)) for key, values in zip(FIELDS, counted, strict=True)]
+        properties = property_counts(texts)
         for place, key in enumerate(FIELDS):
             if getattr(flt, key):
                 others: dict[str, Any] = {key: ()}
-                alone = newest_of(connection, replace(flt, **others), (FIELDS[key],), limit=ROWS)
-                found[place] = facet(key, "", Counter(row[0] for row in alone if row[0] is not None))
+                (alone,) = newest_by_column(connection, replace(flt, **others), (FIELDS[key],), limit=ROWS)
+                found[place] = facet(key, "", counts_of(alone))
         for label in {fold_name(label) for label, _ in flt.properties}:
             left = tuple(pair for pair in flt.properties if fold_name(pair[0]) != label)
-            alone = newest_of(connection, replace(flt, properties=left), (spans.c.properties,), limit=ROWS)
-            own = property_counts([row[0] for row in alone])
+            (alone,) = newest_by_column(connection, replace(flt, properties=left), (spans.c.properties,), limit=ROWS)
+            own = property_counts(alone)
             properties.update({key: counts for key, counts in own.items() if fold_name(key) == label})
     named = {fold_name(label) for label, _ in flt.properties}
     ranked = sorted(properties.items(), key=lambda item: (fold_name(item[0]) not in named, -item[1].total(), item[0]))
     found += [facet("property", label, counts) for label, counts in ranked[:MOST_PROPERTIES]]
-    return [one for one in found if one.values], len(rows)
+    return [one for one in found if one.values], len(texts)
 
 
 def facet(key: str, label: str, counts: "Counter[str]") -> Facet:
     best = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return Facet(key=key, label=label, values=best[:MOST_VALUES], more=max(0, len(best) - MOST_VALUES))
+
+
+def counts_of(values: Sequence[str | None]) -> "Counter[str]":
+    counts = Counter(values)
+    del counts[None]
+    return counts  # type: ignore[return-value]
 
 
 def property_counts(texts: Sequence[str | None]) -> "dict[str, Counter[str]]":

@@ -4,19 +4,17 @@ From the rollups where these tell what is asked for, which is exact however many
 themselves: of those that an index leads to, or of the newest in the range, and then it is said that it is a part.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import repeat
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Result, Select, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.columns import by_column
 from asgi_llmobs.queries.overview import (
     DIMENSIONS,
     EXTRA,
@@ -30,12 +28,10 @@ from asgi_llmobs.queries.overview import (
 )
 from asgi_llmobs.queries.paging import key_range
 from asgi_llmobs.queries.select import REQUESTS, in_time, meant, narrowed
+from asgi_llmobs.queries.tally import NEEDED, Lazy, Tally, grouped
 from asgi_llmobs.store.database import Database
-from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS, added_up
-from asgi_llmobs.store.rollups import DETAILS as PLACES
+from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS
 from asgi_llmobs.store.rows import fold_name
-from asgi_llmobs.store.sketches import summed
-from asgi_llmobs.store.sums import Counted
 from asgi_llmobs.store.tables import PropertyRow, SpanRow
 from asgi_llmobs.store.values import name
 
@@ -53,13 +49,6 @@ DAY_NS = DAY_HOURS * HOUR_NS
 FINE = (MINUTE_NS, 2 * MINUTE_NS, 5 * MINUTE_NS, 10 * MINUTE_NS, 15 * MINUTE_NS)
 COARSE = (HOUR_NS, 3 * HOUR_NS, 6 * HOUR_NS, 12 * HOUR_NS, DAY_NS, 7 * DAY_NS, 28 * DAY_NS)
 STEPS = 64  # of a chart
-UNCOUNTED = (
-    "key", "project", "trace_id", "status", "session_id", "session_name", "user_id", "route", "provider", "operation",
-    "request_model", "response_model",
-)  # fmt: skip
-NEEDED = tuple(label for label in Counted._fields if label not in UNCOUNTED)  # what rows are added up from
-DETAILS = tuple(Counted._fields[place] for place in PLACES)  # that only their sums are asked of
-Place = tuple[int, tuple[Any, ...], str]  # start, key and outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,18 +142,19 @@ def figures(
             window, rows_only = window_of(since_ns, until_ns, fine=False), False
         read = from_rows if rows_only else from_rollups
         parts = read(connection, within(flt, window), window, by, top, PRICED if models else ())
-        past = past_of(connection, flt, window.before, rows_only) if compared else None
+        # a part cannot be compared
+        past = past_of(connection, flt, window.before, rows_only) if compared and not parts.since_ns else None
     whole = in_all(parts.steps, window)
     steps = {one.start_ns: cell_of(one, shares) for one in parts.steps}
     return Figures(
         window=window,
         by=tuple(by),
         total=cell_of(whole, shares),
-        previous=None
-        if past is None or past.since_ns or parts.since_ns
-        else cell_of(in_all(past.steps, window.before), shares),
+        previous=None if past is None or past.since_ns else cell_of(in_all(past.steps, window.before), shares),
         steps=[steps.get(start) or cell_of(empty(start), shares) for start in window.starts()],
-        groups=[cell_of(one, shares if place < MOST_TIMED else ()) for place, one in enumerate(parts.groups)],
+        groups=Lazy(
+            len(parts.groups), lambda place: cell_of(parts.groups[place], shares if place < MOST_TIMED else ())
+        ),
         grouped=[cell_of(one, ()) for one in parts.grouped],
         rows_only=rows_only,
         partial_since_ns=parts.since_ns,
@@ -183,8 +173,8 @@ class Parts(NamedTuple):
     """Sums by step, by group with most requests first, and by both for the first of these; and since when."""
 
     steps: list[Found]
-    groups: list[Found]
-    grouped: list[Found]
+    groups: Sequence[Found]
+    grouped: Sequence[Found]
     since_ns: int | None = None
     models: Sequence[Found] = ()
 
@@ -235,8 +225,8 @@ def more_than(connection: Connection, flt: Filter, most: int) -> bool:
     return connection.execute(query.offset(most).limit(1)).first() is not None
 
 
-def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tuple[Result[Any], int | None]:
-    """The requests that are meant; and since when, where older ones were not looked at."""
+def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tuple[Sequence[Sequence[Any]], int | None]:
+    """The requests that are meant, by *columns*; and since when, where older ones were not looked at."""
     narrow, since = narrowed(connection, flt), None
     query: Select[Any] = select(*columns)
     if not narrow.few:
@@ -249,71 +239,33 @@ def rows_of(connection: Connection, flt: Filter, columns: Sequence[Any]) -> tupl
             since = edge + 1
             flt = replace(flt, since_ns=since)
     keys = key_range(connection, REQUESTS, base_of(connection, flt), narrow)
-    return connection.execute(query.where(meant(connection, flt, narrow)), keys), since
+    return by_column(connection, query.where(meant(connection, flt, narrow)), keys), since
 
 
 def from_rows(
     connection: Connection, flt: Filter, window: Window, by: Sequence[str], top: int, also: Sequence[str] = ()
 ) -> Parts:
-    labels = dict.fromkeys((*NEEDED, *(label for one in (*by, *also) for label in columns_by(one))))
-    rows, since = rows_of(connection, flt, [spans.c[label] for label in labels])
-    # kept by columns: as many small objects as rows would bring on collections of Python's own
-    table: dict[str, list[Any]] = {label: [] for label in labels}
-    for part in rows.partitions(1_000):
-        for column, values in zip(table.values(), zip(*part, strict=True), strict=True):
-            column.extend(values)
-    for label in DETAILS:
-        if not any(table[label]):
-            table[label] = []  # nothing to add up
-    step, begin = window.step_ns, window.since_ns
-    starts, keys = [start // step * step for start in table["start_ns"]], [key_of(one, table) for one in by]
-    steps = added(table, zip(starts, repeat(()), table["outcome"], strict=False))
-    models: list[Found] = []
+    labels = list(dict.fromkeys((*NEEDED, *(label for one in (*by, *also) for label in columns_by(one)))))
+    found, since = rows_of(connection, flt, [spans.c[label] for label in labels])
+    table = dict(zip(labels, found, strict=True))
+    tally, step, begin = Tally(table), window.step_ns, window.since_ns
+    times = grouped([start // step for start in table["start_ns"]])
+    steps = list(tally.sums(times, lambda time: (time * step, ())))
+    models: Sequence[Found] = ()
     if also:
-        kinds = zip(*(key_of(one, table) for one in also), strict=True)
-        models = added(table, zip(repeat(begin), kinds, table["outcome"], strict=False), ())
+        kinds = grouped(zip(*(key_of(one, table) for one in also), strict=True))
+        models = tally.sums(kinds, lambda kind: (begin, kind), ())
     if not by:
         return Parts(steps, [], [], since, models)
-    often = sorted(Counter(zip(*keys, strict=True)).items(), key=lambda one: (-one[1], tuple(map(str, one[0]))))
-    timed = {key for key, _ in often[:MOST_TIMED]}
-    groups = ranked(added(table, zip(repeat(begin), zip(*keys, strict=True), table["outcome"], strict=False), timed))
-    largest = {one.key for one in groups[:top]}
-    places = zip(starts, zip(*keys, strict=True), table["outcome"], strict=True)
-    return Parts(steps, groups, added(table, places, (), largest), since, models)
-
-
-def added(
-    table: Mapping[str, Sequence[Any]],
-    places: Iterable[Place],
-    timed: Container[tuple[Any, ...]] | None = None,
-    only: Container[tuple[Any, ...]] | None = None,
-) -> list[Found]:
-    """The sums of the rows of *table* by start, key and outcome, which *places* tells of each.
-
-    Args:
-        table: Rows by columns.
-        places: Of each row.
-        timed: The keys that have sketches; all unless given.
-        only: The keys that are added up; all unless given.
-    """
-    groups: dict[Place, list[int]] = defaultdict(list)
-    for number, place in enumerate(places):
-        if only is None or place[1] in only:
-            groups[place].append(number)
-    return merged(
-        found_row(place, table, members, timed is None or place[1] in timed) for place, members in groups.items()
-    )
-
-
-def found_row(place: Place, table: Mapping[str, Sequence[Any]], members: Sequence[int], timed: bool) -> Found:
-    start, key, outcome = place
-    take = itemgetter(*members, members[0])  # with one more it is a tuple in any case
-    values = {label: take(column)[:-1] if (column := table[label]) else () for label in NEEDED}
-    counted: Any = Counted(*map(values.get, Counted._fields))  # type: ignore[arg-type]
-    sums, (latency, first) = added_up(counted, sketched=timed)
-    value = dict(zip(SUMMED, sums, strict=True))
-    extra = tuple(value[column] if outcome in outcomes else 0 for column, outcomes in EXTRA.values())
-    return Found(start, key, (*sums, *extra), summed(0, latency), summed(0, first))
+    groups = grouped(zip(*(key_of(one, table) for one in by), strict=True))
+    order = tally.ranked(groups)
+    sums = tally.sums(groups, lambda key: (begin, key), set(order[:MOST_TIMED]))
+    largest = {place: place for place in order[:top]}
+    # by both: of all others together nothing is told
+    both = grouped(zip(times.members, map(largest.get, groups.members), strict=True))
+    told = tally.sums(both, lambda key: (times.keys[key[0]] * step, groups.keys[key[1]]), ())
+    parts = [told[place] for place, key in enumerate(both.keys) if key[1] is not None]
+    return Parts(steps, Lazy(len(order), lambda place: sums[order[place]]), parts, since, models)
 
 
 def columns_by(by: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, and_, case, func, literal, null, select, union_all
+from sqlalchemy import CTE, Connection, FromClause, Select, and_, case, func, literal, null, select, union_all
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import COLUMNS, RequestRow, row_of
@@ -19,7 +19,7 @@ from asgi_llmobs.store.values import name
 
 __all__ = ["KINDS", "Group", "Groups", "calls_of", "groups_of"]
 
-NEWEST = 30_000  # requests that are looked at
+NEWEST = 20_000  # requests that are looked at
 EACH = 8  # groups of a kind
 CALLS = 100  # that are listed of a group
 KEPT_NS = 300_000_000_000  # for so long providers keep a beginning at least
@@ -110,14 +110,11 @@ def newest(connection: Connection, flt: Filter) -> CTE:
         columns.calls_tools, columns.prompt_hash, columns.prefix_hash, columns.tools_size,
     ).where(
         columns.project == name(flt.project), REQUESTS.base, in_time(connection, columns.start_ns, flt)
-    ).order_by(columns.start_ns.desc(), columns.key.desc()).limit(NEWEST).subquery("read")  # fmt: skip
-    gap = read.c.start_ns - func.lag(read.c.start_ns).over(
-        partition_by=(read.c.prefix_hash, read.c.request_model), order_by=read.c.start_ns
-    )
-    return select(read, gap.label("gap")).cte("recent").prefix_with("MATERIALIZED")
+    ).order_by(columns.start_ns.desc(), columns.key.desc()).limit(NEWEST)  # fmt: skip
+    return read.cte("recent").prefix_with("MATERIALIZED")
 
 
-def grouped(recent: CTE, kind: str, key: Any, *, where: Any, more: Any, having: Any = None) -> Select[Any]:
+def grouped(recent: FromClause, kind: str, key: Any, *, where: Any, more: Any, having: Any = None) -> Select[Any]:
     """One kind: the same columns for all of them, the dearest groups first."""
     columns = recent.c
     by = (columns.provider, columns.request_model)
@@ -143,10 +140,14 @@ def repeated(recent: CTE) -> Select[Any]:
 
 def prefixes(recent: CTE) -> Select[Any]:
     columns = recent.c
-    unread = func.coalesce(columns.cache_read, 0) == 0
-    warm = case((and_(columns.gap <= KEPT_NS, unread), 1), else_=0)
-    begun = and_(columns.prefix_hash.is_not(None), columns.input_tokens.is_not(None))
-    return grouped(recent, "prefixes", columns.prefix_hash, where=begun, more=warm, having=func.sum(warm) > 1)
+    gap = columns.start_ns - func.lag(columns.start_ns).over(
+        partition_by=(columns.prefix_hash, columns.request_model), order_by=columns.start_ns
+    )
+    begun = select(recent, gap.label("gap")).where(columns.prefix_hash.is_not(None)).subquery("begun")
+    unread = func.coalesce(begun.c.cache_read, 0) == 0
+    warm = case((and_(begun.c.gap <= KEPT_NS, unread), 1), else_=0)
+    told = begun.c.input_tokens.is_not(None)
+    return grouped(begun, "prefixes", begun.c.prefix_hash, where=told, more=warm, having=func.sum(warm) > 1)
 
 
 def truncated(recent: CTE) -> Select[Any]:

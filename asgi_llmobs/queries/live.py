@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.select import newest_of
+from asgi_llmobs.queries.select import arrived_after, newest_of
 from asgi_llmobs.store.database import Database, first_key
 from asgi_llmobs.store.tables import SpanRow
 from asgi_llmobs.store.values import BIGGEST
@@ -83,7 +83,7 @@ def news(db: Database, flt: Filter, mark: Mark) -> News:
         rows: Sequence[Any] = ()
         if newest > mark.key:
             wanted = (columns.key, columns.id, columns.outcome)
-            rows = newest_of(connection, flt, wanted, limit=MOST_NEW + 1, after=mark.key)
+            rows = arrived_after(connection, flt, wanted, mark.key, limit=MOST_NEW + 1)
         more = len(rows) > MOST_NEW
         rows = [row for row in rows[:MOST_NEW] if row.key <= newest]
         known = {}

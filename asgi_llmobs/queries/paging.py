@@ -4,24 +4,31 @@ import base64
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress, islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     FromClause,
     Row,
     Select,
+    Text,
     and_,
+    any_,
     bindparam,
+    cast,
     func,
+    literal,
     or_,
     select,
     true,
 )
 
 from asgi_llmobs.errors import FilterError
+from asgi_llmobs.queries.columns import by_column
 from asgi_llmobs.store.database import first_key
 from asgi_llmobs.store.search import FIRST_KEY, LAST_KEY
 from asgi_llmobs.store.values import BIGGEST, name
@@ -40,6 +47,7 @@ __all__ = [
     "Page",
     "among",
     "before",
+    "cut",
     "is_true",
     "key_range",
     "page_of",
@@ -48,7 +56,9 @@ __all__ = [
 
 COUNT_LIMIT = 10_001
 SLICE = 5_000  # rows that one page looks at where no index helps
+GROUPED = 2_000  # traces or sessions of which it is counted which have a request that is meant
 WORDED = 1_000  # rows of which it is counted which hold a frequent word, and such traces and sessions of one page
+EACH = 200  # keys that PostgreSQL's planner is shown one by one
 DAY_NS = 86_400_000_000_000
 REACH = 10_000  # the newest rows among which a list is sorted by anything but time
 MAX_LIMIT = 500
@@ -190,14 +200,21 @@ def before(ordered: Ordered, cursor: Cursor | None) -> ColumnElement[bool]:
 
 def among(connection: Connection, column: Any, values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
     """That *column* has one of *values*, of which there may be too many for as many parameters."""
-    found: ColumnElement[bool]
     if connection.dialect.name == "sqlite":
         listed = func.json_each(orjson.dumps(values).decode()).table_valued("value")
-        found = column.in_(select(listed.c.value))
-    else:  # keys as they stand: the planner sees in which partitions they lie
-        plain = column.type.python_type is int
-        found = column.in_(bindparam(None, values, expanding=True, literal_execute=plain, type_=column.type))
-    return found
+        return column.in_(select(listed.c.value))  # type: ignore[no-any-return]
+    kind = ARRAY(column.type)
+    if column.type.python_type is not int:
+        return column == any_(bindparam(None, list(values), type_=kind))  # type: ignore[no-any-return]
+    # keys as they stand: the planner sees in which partitions they lie
+    text = bindparam(None, f"{{{','.join(map(str, values))}}}", literal_execute=True, type_=Text)
+    keys: ColumnElement[Any] = cast(text, kind)
+    if len(values) <= EACH:
+        return column == any_(keys)  # type: ignore[no-any-return]
+    # of very many it would weigh every single one, which takes longer than to find them
+    low, high = (literal(int(end(values)), literal_execute=True) for end in (min, max))
+    unseen = func.array(select(func.unnest(keys)).scalar_subquery(), type_=kind)
+    return and_(column >= low, column <= high, column == any_(unseen))
 
 
 def page_of(
@@ -221,11 +238,10 @@ def page_of(
         found, count = few_of(connection, ordered, query, base, narrow, project, at, limit + 1)
         capped = count >= COUNT_LIMIT
     else:
-        span = and_(base, before(ordered, at))
+        span = and_(before(ordered, at), base)
         groups = narrow.worded and not ordered.row_key  # words are looked for in several rows for each
         edge = slice_edge(connection, ordered, span, newer, WORDED if groups else SLICE)
-        if edge is not None:
-            span = and_(span, inside(ordered, edge, newer))
+        span = cut(ordered, span, edge, newer)
         direction = in_order(ordered.time, ordered.key, newer)
         asked = query.where(span, narrow.where).order_by(*direction).limit(limit + 1)
         found = connection.execute(asked, key_range(connection, ordered, span, narrow)).all()
@@ -269,11 +285,11 @@ def few_of(
     # sorted, since their order by an index would mean reading all that is not meant
     direction = in_order(ordered.time + 0, ordered.key, at is not None and at.newer)
     asked: Select[Any] = select(ordered.key, beyond).where(base, narrow.where).order_by(*direction)
-    places = connection.execute(asked, key_range(connection, ordered, base, narrow)).all()
-    keys = [place[0] for place in places if place.beyond][:limit]
+    every, wanted = by_column(connection, asked, key_range(connection, ordered, base, narrow))
+    keys = list(islice(compress(every, wanted), limit))
     own = query.where(ordered.owned(project, True), among(connection, ordered.key, keys))
     rows = {row[1]: row for row in connection.execute(own)} if keys else {}
-    return [rows[key] for key in keys if key in rows], len(places)
+    return [rows[key] for key in keys if key in rows], len(every)
 
 
 def in_order(first: Any, key: Any, newer: bool) -> tuple[Any, Any]:
@@ -302,7 +318,7 @@ def ranked_page(
     newer = at is not None and at.newer
     base = and_(ordered.owned(project, narrow.few), ordered.base, time)
     edge = None if narrow.few else slice_edge(connection, ordered, base, False, REACH)
-    reach = base if edge is None else and_(base, inside(ordered, edge, False))
+    reach = cut(ordered, base, edge)
     by_rank = ordered._replace(time=rank)
     direction = in_order(rank, ordered.key, newer)
     asked = query.where(reach, narrow.where, before(by_rank, at)).order_by(*direction).limit(limit + 1)
@@ -326,11 +342,17 @@ def slice_edge(
     return connection.execute(query).first()
 
 
-def inside(ordered: Ordered, edge: Any, newer: bool) -> ColumnElement[bool]:
+def cut(ordered: Ordered, span: ColumnElement[bool], edge: Any, newer: bool = False) -> ColumnElement[bool]:
+    """*span* as far as *edge*, all of it where there is none.
+
+    The edge comes first: where two bounds are told SQLite goes by the first alone, from where the other may be far.
+    """
+    if edge is None:
+        return span
     time, key = ordered.time, ordered.key
     if newer:
-        return and_(time <= edge[0], or_(time < edge[0], key <= edge[1]))
-    return and_(time >= edge[0], or_(time > edge[0], key >= edge[1]))
+        return and_(time <= edge[0], or_(time < edge[0], key <= edge[1]), span)
+    return and_(time >= edge[0], or_(time > edge[0], key >= edge[1]), span)
 
 
 def key_range(connection: Connection, ordered: Ordered, span: ColumnElement[bool], narrow: Narrowed) -> dict[str, int]:
@@ -355,16 +377,15 @@ def counted(connection: Connection, ordered: Ordered, base: ColumnElement[bool],
     """How many rows the whole list has, counted up to the limit and over a bounded number of rows."""
     where = and_(base, narrow.where)
     # rows that are looked at one by one: fewer where each takes longer
-    most = WORDED if narrow.worded else COUNT_LIMIT if ordered.row_key else SLICE
+    most = WORDED if narrow.worded else COUNT_LIMIT if ordered.row_key else GROUPED
     edge = None
     if not narrow.few and not is_true(narrow.where):
         reach = select(ordered.time, ordered.key).where(base)
         edge = connection.execute(
             reach.order_by(ordered.time.desc(), ordered.key.desc()).limit(1).offset(most - 1)
         ).first()
-        if edge is not None:
-            base = and_(base, inside(ordered, edge, False))
-            where = and_(base, narrow.where)
+        base = cut(ordered, base, edge)
+        where = and_(base, narrow.where)
     rows = select(ordered.key).where(where).limit(COUNT_LIMIT)
     if not narrow.few:  # in order the index alone is read
         rows = rows.order_by(ordered.time.desc(), ordered.key.desc())

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -54,32 +55,57 @@ def list_properties(
     """
     columns = (spans.c.properties, spans.c.cost, spans.c.outcome, spans.c.start_ns, spans.c.key)
     with db.read() as connection:
-        looked, edge = rows_of(connection, replace(flt, since_ns=since_ns, until_ns=until_ns), columns)
-        rows = sorted(looked, key=lambda row: (row.start_ns, row.key), reverse=True)
-    members: dict[str, list[Any]] = defaultdict(list)
-    values: dict[str, Counter[str]] = defaultdict(Counter)
-    labels: dict[str, str] = {}
-    for row in rows:
-        carried = {fold_name(label): (label, value) for label, value in orjson.loads(row.properties or "{}").items()}
-        for folded, (label, value) in carried.items():
-            labels.setdefault(folded, label)
-            members[folded].append(row)
-            values[folded][value] += 1
-    found = [summed(folded, labels[folded], own, values[folded]) for folded, own in members.items()]
-    found.sort(key=lambda one: (-one.requests, one.name))
-    return found, min(len(rows), MOST_ROWS), edge
+        found, edge = rows_of(connection, replace(flt, since_ns=since_ns, until_ns=until_ns), columns)
+    texts, costs, outcomes, starts, keys = found
+    properties: dict[str, Sums] = defaultdict(Sums)
+    for text, cost, outcome, start, key in zip(texts, costs, outcomes, starts, keys, strict=True):
+        for folded, label, value in carried(text or "{}"):
+            properties[folded].add(label, value, cost, outcome, (start, key))
+    rows = [own.row(folded) for folded, own in properties.items()]
+    rows.sort(key=lambda one: (-one.requests, one.name))
+    return rows, min(len(texts), MOST_ROWS), edge
 
 
-def summed(folded: str, label: str, rows: Sequence[Any], values: Counter[str]) -> PropertyRow:
-    costs = [row.cost for row in rows if row.cost is not None]
-    return PropertyRow(
-        name=folded,
-        label=label,
-        requests=len(rows),
-        values=len(values),
-        largest=values.most_common(5),
-        errors=sum(row.outcome == "error" for row in rows),
-        total_cost_usd=dollars(sum(costs) if costs else None),
-        unpriced_count=sum(row.cost is None and row.outcome != "running" for row in rows),
-        last_ns=rows[0].start_ns,
-    )
+@lru_cache(maxsize=4096)
+def carried(text: str) -> tuple[tuple[str, str, str], ...]:
+    """Folded name, name and value of each property of a row; of those with one folded name the last."""
+    found = {fold_name(label): (label, value) for label, value in orjson.loads(text).items()}
+    return tuple((folded, *own) for folded, own in found.items())
+
+
+class Sums:
+    """What the requests with a property add up to so far."""
+
+    __slots__ = ("cost", "errors", "label", "last", "priced", "requests", "unpriced", "values")
+
+    def __init__(self) -> None:
+        self.values: Counter[str] = Counter()
+        self.last = (0, 0)
+        self.label = ""
+        self.requests = self.errors = self.priced = self.unpriced = self.cost = 0
+
+    def add(self, label: str, value: str, cost: int | None, outcome: str, at: tuple[int, int]) -> None:
+        self.values[value] += 1
+        self.requests += 1
+        if cost is not None:
+            self.priced += 1
+            self.cost += cost
+        elif outcome != "running":
+            self.unpriced += 1
+        if outcome == "error":
+            self.errors += 1
+        if at >= self.last:
+            self.last, self.label = at, label
+
+    def row(self, folded: str) -> PropertyRow:
+        return PropertyRow(
+            name=folded,
+            label=self.label,
+            requests=self.requests,
+            values=len(self.values),
+            largest=self.values.most_common(5),
+            errors=self.errors,
+            total_cost_usd=dollars(self.cost if self.priced else None),
+            unpriced_count=self.unpriced,
+            last_ns=self.last[0],
+        )

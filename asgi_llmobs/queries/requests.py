@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, or_, select
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.content import stored_request
 from asgi_llmobs.queries.paging import SLICE, Cursor, Listing, before
-from asgi_llmobs.queries.select import REQUESTS, ranked_requests_page, requests_page
+from asgi_llmobs.queries.select import REQUESTS, newest_of, ranked_requests_page, requests_page
 from asgi_llmobs.records import Request
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.tables import SpanRow, TraceRow
@@ -24,6 +24,7 @@ __all__ = [
     "find_request",
     "get_request",
     "list_requests",
+    "newest_requests",
     "request_with",
     "rows_by_id",
 ]
@@ -157,6 +158,21 @@ def list_requests(
             connection, flt, columns, sort=sort, lowest=lowest, cursor=cursor, limit=limit
         )  # fmt: skip
         return page.listing(row_of)
+
+
+def newest_requests(db: Database, flt: Filter, *, limit: int) -> list[RequestRow]:
+    """The newest requests that *flt* means, where nobody asks how many there are or for further ones.
+
+    Args:
+        db: The store.
+        flt: What is meant.
+        limit: How many at most.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    with db.read() as connection:
+        return [row_of(row) for row in newest_of(connection, flt, (spans.c.start_ns, *COLUMNS), limit=limit)]
 
 
 def rows_by_id(db: Database, project: str, ids: Sequence[str]) -> list[RequestRow]:

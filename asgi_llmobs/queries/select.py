@@ -28,6 +28,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.filters.expression import terms_of
+from asgi_llmobs.queries.columns import by_column, listed
 from asgi_llmobs.queries.paging import (
     Listing,
     Members,
@@ -35,7 +36,7 @@ from asgi_llmobs.queries.paging import (
     Ordered,
     Page,
     among,
-    inside,
+    cut,
     is_true,
     key_range,
     page_of,
@@ -54,9 +55,11 @@ __all__ = [
     "RANKS",
     "REQUESTS",
     "Listing",
+    "arrived_after",
     "in_time",
     "meant",
     "narrowed",
+    "newest_by_column",
     "newest_of",
     "ranked_requests_page",
     "requests_page",
@@ -154,7 +157,8 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
         time = in_time(connection, properties.c.start_ns, flt)
         tries.append([select(properties.c.key).where(entries(flt, label, [value]), time) for value in wanted])
     if flt.status and not any(value == "ok" or value[0].isdigit() for value in flt.status):
-        tries.append([select(columns.key).where(base, status_of([value])) for value in flt.status])
+        place = 0 if flt.status == ("running",) else len(tries)  # next to nothing runs
+        tries.insert(place, [select(columns.key).where(base, status_of([value])) for value in flt.status])
     if flt.model and not any("*" in model for model in flt.model):
         tries.append(
             [
@@ -166,10 +170,13 @@ def leading(connection: Connection, flt: Filter) -> Sequence[int] | None:
     for queries in tries:
         keys: set[int] = set()
         for query in queries:
+            # where there are too many, that is known before any of them is read
+            if len(keys) > FEW or connection.execute(query.offset(FEW).limit(1)).first() is not None:
+                break
+            keys.update(listed(connection, query))
+        else:
             if len(keys) <= FEW:
-                keys.update(connection.execute(query.limit(FEW + 1)).scalars())
-        if len(keys) <= FEW:
-            return sorted(keys)
+                return sorted(keys)
     return None
 
 
@@ -183,7 +190,7 @@ def narrowed(connection: Connection, flt: Filter, *, newest: int | None = None) 
     """
     found = found_keys(connection.dialect.name, flt.searched) if flt.text else None
     known = found is None or more_expected(connection, found, 10 * FEW)
-    matches = None if known or found is None else connection.execute(found.limit(FEW + 1)).scalars().all()
+    matches = None if known or found is None else listed(connection, found.limit(FEW + 1))
     rare = matches is not None and len(matches) <= FEW
     few = sorted(matches) if rare and matches is not None else leading(connection, flt)
     if few is not None and newest is not None:
@@ -281,32 +288,38 @@ def ranked_requests_page(
     )
 
 
-def newest_of(
-    connection: Connection, flt: Filter, columns: Sequence[Any], *, limit: int, after: int | None = None
-) -> Sequence[Row[Any]]:
-    """*columns* of the newest requests that *flt* means, within one slice.
+def newest_of(connection: Connection, flt: Filter, columns: Sequence[Any], *, limit: int) -> Sequence[Row[Any]]:
+    """*columns* of the newest requests that *flt* means, at most *limit* of them, within one slice."""
+    return connection.execute(*newest_query(connection, flt, columns, limit)).all()
 
-    Args:
-        connection: For reading.
-        flt: What is meant.
-        columns: Of ``llmobs_spans``.
-        limit: Rows at most.
-        after: Only those that arrived after the one with this key, in the order of arrival.
-    """
-    query = select(*columns)
-    base = and_(spans.c.project == name(flt.project), REQUESTS.base, in_time(connection, spans.c.start_ns, flt))
-    if after is not None:
-        found = query.where(base, spans.c.key > after, conditions(connection, flt))
-        return connection.execute(found.order_by(spans.c.key).limit(limit)).all()
-    narrow = narrowed(connection, flt, newest=NEWEST)
-    query, time = query.where(meant(connection, flt, narrow)), spans.c.start_ns
+
+def newest_by_column(
+    connection: Connection, flt: Filter, columns: Sequence[Any], *, limit: int
+) -> Sequence[Sequence[Any]]:
+    """What :func:`newest_of` finds, as a list for each of *columns*."""
+    return by_column(connection, *newest_query(connection, flt, columns, limit))
+
+
+def newest_query(
+    connection: Connection, flt: Filter, columns: Sequence[Any], limit: int
+) -> tuple[Select[Any], Mapping[str, int]]:
+    narrow, time = narrowed(connection, flt, newest=NEWEST), spans.c.start_ns
+    base = and_(REQUESTS.owned(flt.project, narrow.few), REQUESTS.base, in_time(connection, time, flt))
     if narrow.few:
         time = time + 0  # no index by time is walked for them
-    elif (edge := slice_edge(connection, REQUESTS, base, False)) is not None:
-        base = and_(base, inside(REQUESTS, edge, False))
-        query = query.where(base)
-    query = query.order_by(time.desc(), spans.c.key.desc()).limit(limit)
-    return connection.execute(query, key_range(connection, REQUESTS, base, narrow)).all()
+    else:
+        base = cut(REQUESTS, base, slice_edge(connection, REQUESTS, base, False))
+    query = select(*columns).where(base, narrow.where).order_by(time.desc(), spans.c.key.desc()).limit(limit)
+    return query, key_range(connection, REQUESTS, base, narrow)
+
+
+def arrived_after(
+    connection: Connection, flt: Filter, columns: Sequence[Any], key: int, *, limit: int
+) -> Sequence[Row[Any]]:
+    """*columns* of the requests that *flt* means and that arrived after the row with *key*, in this order."""
+    base = and_(spans.c.project == name(flt.project), REQUESTS.base, in_time(connection, spans.c.start_ns, flt))
+    query = select(*columns).where(base, spans.c.key > key, conditions(connection, flt))
+    return connection.execute(query.order_by(spans.c.key).limit(limit)).all()
 
 
 LEADING = ("outcome", "user_id", "session_id", "trace_id", "request_model", "response_model")  # indexes begin with them
@@ -411,7 +424,7 @@ def groups_narrowed(connection: Connection, flt: Filter, ordered: Ordered, membe
     wanted = and_(meant(connection, flt, narrow._replace(few=narrow.few or frequent)), member.is_not(None))
     if narrow.few:
         own = select(member).where(wanted).distinct()
-        groups = connection.execute(own, key_range(connection, REQUESTS, wanted, narrow)).scalars().all()
+        groups = listed(connection, own, key_range(connection, REQUESTS, wanted, narrow))
         return Narrowed(among(connection, ordered.key, groups), True)
     if frequent:
         # asked once for all: below an EXISTS the full-text index would be asked for every row

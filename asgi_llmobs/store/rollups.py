@@ -26,7 +26,6 @@ __all__ = [
     "Rolled",
     "RollupRows",
     "Series",
-    "added_up",
     "roll",
     "rolled",
     "rollup_rows",
@@ -115,11 +114,7 @@ def series_key(series: Series) -> int:
 
 def rolled(rows: Sequence[Counted]) -> Rolled:
     """What *rows*, all of one series, add up to."""
-    return added_up(Counted(*zip(*rows, strict=True)))  # type: ignore[arg-type]
-
-
-def added_up(found: Any, *, sketched: bool = True) -> Rolled:
-    """What requests, all with one outcome, add up to; *found* is a ``Counted`` with the values of all in each place."""
+    found: Any = Counted(*zip(*rows, strict=True))  # type: ignore[arg-type]
     priced, cost = known(found.cost, MOST_COST)
     inputs = known(found.input_tokens, MOST_TOKENS)
     outputs = known(found.output_tokens, MOST_TOKENS)
@@ -129,8 +124,8 @@ def added_up(found: Any, *, sketched: bool = True) -> Rolled:
     latency: Mapping[int, int] = {}
     if not running:
         timed, duration = known(found.duration_ns, MOST_NS)
-        latency = bins_of(found.duration_ns) if sketched else {}
-    first = bins_of(found.first_token_ns) if sketched else {}
+        latency = bins_of(found.duration_ns)
+    first = bins_of(found.first_token_ns)
     unpriced = 0 if running else count - priced
     return Rolled((count, priced, unpriced, cost, *inputs, *outputs, *details, timed, duration), (latency, first))
 

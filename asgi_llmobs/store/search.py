@@ -104,7 +104,7 @@ def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[An
     if dialect == "sqlite":
         key = literal_column("llmobs_search.rowid", BigInteger)
         holds = literal_column("llmobs_search").op("MATCH")(words)
-        query = select(key).select_from(text("llmobs_search")).where(holds)
+        query = select(key.label("key")).select_from(text("llmobs_search")).where(holds)
     else:
         key = _texts.c.key
         query = select(key).where(postgres_match(words))

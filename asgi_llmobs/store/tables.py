@@ -308,7 +308,6 @@ class UserRow(Table, table=True):
     __tablename__ = "llmobs_users"
     __table_args__ = (
         PrimaryKeyConstraint("project", "user_id"),
-        Index("llmobs_users_last", "project", "last_ns", "user_id"),
         {"sqlite_with_rowid": False},
     )
 

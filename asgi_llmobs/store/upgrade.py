@@ -25,6 +25,8 @@ INSERT INTO llmobs_user_rollups
 SELECT project, 24, day, user_id, requests, errors, priced, unpriced, cost, inputs, input_tokens, outputs,
   output_tokens, CAST('' AS {blob}) FROM llmobs_user_days
 """
+# that older versions made and no query asks any more
+UNUSED_INDEXES = ("llmobs_users_last",)
 
 _meta = MetaRow.__table__  # type: ignore[attr-defined]
 
@@ -70,6 +72,8 @@ def upgrade(connection: Connection) -> None:
         for index in metadata.tables[table].indexes:
             if sqlite or metadata.tables[table] not in PARTITIONED:
                 index.create(connection, checkfirst=True)
+    for index_name in UNUSED_INDEXES:
+        connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index_name}")
     if inspector.has_table("llmobs_user_days"):  # of schema 8 and before
         connection.exec_driver_sql(USER_DAYS.format(blob="BLOB" if sqlite else "bytea"))
         connection.exec_driver_sql("DROP TABLE llmobs_user_days")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -256,3 +257,36 @@ def test_other_spans_are_not_requests(database: Database) -> None:
 
     for flt in (Filter(session=("s",)), Filter(properties=(("a", "b"),)), Filter(text="rome"), Filter(kind=("tool",))):
         assert list_requests(database, flt).rows == []
+
+
+def test_a_time_that_means_all_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list since ever takes as many steps of the database as one without a time: only its newest part is read."""
+    monkeypatch.setattr(paging, "SLICE", 30)
+    monkeypatch.setattr(paging, "COUNT_LIMIT", 30)
+    monkeypatch.setattr(paging, "REACH", 30)
+    monkeypatch.setattr(select, "FEW", 5)
+    database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
+    Sink(database).write([request(start_ns=START + number * SECOND) for number in range(1_500)])
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def watch(connection: Any, *_: Any) -> None:
+        connection.connection.driver_connection.set_progress_handler(step, 100)
+
+    with database.read() as connection:
+        event.listen(connection.engine, "before_cursor_execute", watch)
+    taken = []
+    for since in (None, 0):
+        for sort in ("time", "cost"):
+            steps = 0
+            page = list_requests(database, Filter(model=("gpt-4o",), since_ns=since), sort=sort, limit=10)
+            facets(database, Filter(model=("gpt-4o",), since_ns=since))
+            assert len(page.rows) == 10
+            taken.append(steps)
+    database.dispose()
+
+    assert taken[2] < taken[0] + 20 and taken[3] < taken[1] + 20

@@ -108,7 +108,7 @@ def test_newer_schema_is_refused(database: Database) -> None:
 
 
 def test_older_schema_is_added_to(tmp_path: Path) -> None:
-    """Columns and tables that are missing are added; rows that are there stay."""
+    """Columns and tables that are missing are added; rows that are there stay; an index that nothing reads goes."""
     path = tmp_path / "llmobs.db"
     database = Database(url_of(path))
     Sink(database).write([request()])
@@ -117,6 +117,7 @@ def test_older_schema_is_added_to(tmp_path: Path) -> None:
         raw.execute("ALTER TABLE llmobs_spans DROP COLUMN caller")
         raw.execute("ALTER TABLE llmobs_spans DROP COLUMN estimated")
         raw.execute("DROP TABLE llmobs_attempts")
+        raw.execute("CREATE INDEX llmobs_users_last ON llmobs_users (project, last_ns, user_id)")
         raw.execute("UPDATE llmobs_meta SET value = '0'")
     raw.close()
     again = Database(url_of(path))
@@ -125,7 +126,9 @@ def test_older_schema_is_added_to(tmp_path: Path) -> None:
     with again.read() as connection:
         rows = connection.exec_driver_sql("SELECT caller, estimated FROM llmobs_spans ORDER BY key").all()
         assert connection.exec_driver_sql("SELECT count(*) FROM llmobs_attempts").scalar() == 0
+        indexes = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars().all()
     again.dispose()
+    assert "llmobs_spans_start" in indexes and "llmobs_users_last" not in indexes
     assert [tuple(row) for row in rows] == [(None, 0), ("app.py:1 f", 0)]
 
 

@@ -138,3 +138,13 @@ def test_several_writers_of_the_same_rows(url: str) -> None:
     assert len(rows) == 80 and {row.outcome for row in rows} == {"ok"}
     assert [row.request_count for row in list_sessions(database, Filter()).rows] == [80]
     database.dispose()
+
+
+def test_reads_are_planned_for_what_they_ask(url: str) -> None:
+    """However often a query was asked, its plan is made for the word and the day that it asks for, but for writers."""
+    database = Database(url)
+    with database.write() as connection:
+        assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == "auto"
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == "force_custom_plan"
+    database.dispose()

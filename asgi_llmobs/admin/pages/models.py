@@ -13,7 +13,7 @@ from asgi_llmobs.pricing import Pricer, catalogued
 from asgi_llmobs.queries.figures import edges, figures
 from asgi_llmobs.queries.models import models_seen, unpriced_reasons
 from asgi_llmobs.queries.overview import Cell
-from asgi_llmobs.queries.requests import list_requests
+from asgi_llmobs.queries.requests import newest_requests
 
 __all__ = ["ROUTES"]
 
@@ -84,7 +84,7 @@ def load_one(view: View) -> dict[str, Any]:
         reasons = unpriced_reasons(
             view.database, view.project, model, since_ns=window.since_ns, until_ns=window.until_ns
         )  # fmt: skip
-    newest = list_requests(view.database, Filter(project=view.project, model=(model,)), limit=NEWEST).rows
+    newest = newest_requests(view.database, Filter(project=view.project, model=(model,)), limit=NEWEST)
     providers = dict.fromkeys(one.provider for one in newest)
     return {
         **found,

@@ -8,7 +8,7 @@ from asgi_llmobs.admin.curtain import bare_row
 from asgi_llmobs.admin.narrow import filter_of
 from asgi_llmobs.admin.page import Page, Permission, View
 from asgi_llmobs.filters import Filter
-from asgi_llmobs.queries.requests import RequestRow, list_requests
+from asgi_llmobs.queries.requests import RequestRow, newest_requests
 
 __all__ = ["ROUTES"]
 
@@ -32,7 +32,7 @@ def load(view: View) -> dict[str, Any]:
 def rows(view: View, flt: Filter, limit: int) -> list[RequestRow]:
     if not view.may(Permission.VIEW):
         return []
-    found = list_requests(view.database, flt, limit=limit).rows
+    found = newest_requests(view.database, flt, limit=limit)
     return [row if view.content else bare_row(row) for row in found]
 
 

@@ -10,7 +10,7 @@ from asgi_llmobs.admin.page import NotFound, Page, Permission, View
 from asgi_llmobs.errors import FilterError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.figures import edges
-from asgi_llmobs.queries.requests import list_requests
+from asgi_llmobs.queries.requests import newest_requests
 from asgi_llmobs.queries.users import SORTS, get_user, ranked_users
 
 __all__ = ["ROUTES"]
@@ -63,7 +63,7 @@ def load_one(view: View) -> dict[str, Any]:
         view, f"users/{reference(user.user_id)}", fixed=[("user", user.user_id)], by=("model",),
         seen=(user.first_ns, user.last_ns),
     )  # fmt: skip
-    rows = list_requests(view.database, Filter(project=view.project, user=(user.user_id,)), limit=NEWEST).rows
+    rows = newest_requests(view.database, Filter(project=view.project, user=(user.user_id,)), limit=NEWEST)
     return {**found, "user": user, "newest": [row if view.content else bare_row(row) for row in rows]}
 
 
