@@ -16,8 +16,9 @@ from asgi_llmobs.providers.runs import Chunk, Pieces, chunks_at_once
 from asgi_llmobs.providers.values import named, obj, warn
 from asgi_llmobs.records import Reading
 
-__all__ = ["Chunk", "Pieces", "answer_of", "chunks", "is_stream", "request_of"]
+__all__ = ["BARE", "Chunk", "Pieces", "answer_of", "chunks", "is_stream", "request_of"]
 
+BARE = ("audio/", "image/", "video/", "application/octet-stream")  # a file that is the whole request
 STREAMS = {
     "sse": sse_events,
     "ndjson": json_lines,
@@ -30,7 +31,8 @@ def request_of(wire: Wire, reading: Reading) -> dict[str, Any]:
     """The request's JSON object; notes its model and whether it asks for a stream."""
     value = parse_json(wire.request_body)
     body = obj(value)
-    if wire.request_body and not isinstance(value, dict):
+    bare = wire.request_headers.get("content-type", "").startswith(BARE)
+    if wire.request_body and not isinstance(value, dict) and not bare:
         warn(reading, "the request body is no JSON object")
     reading.request_model = named(body.get("model"))
     reading.stream_requested = body.get("stream") is True

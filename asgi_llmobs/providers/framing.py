@@ -146,6 +146,8 @@ def sse_events(body: bytes) -> Iterator[Event]:
             data.append(value)
         elif name == b"event":
             event_type = value.decode("utf-8", "replace")
+        elif name == b"error" and not data:  # no field of the standard, but llama.cpp's way to say that it failed
+            event_type, data = "error", [b'{"error":%s}' % value if value.startswith(b"{") else value]
     if data:
         yield Event(event_type, b"\n".join(data), size)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from asgi_llmobs.providers.base import Dialect, Wire
-from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream, request_of
+from asgi_llmobs.providers.bodies import BARE, answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.failures import error_of
 from asgi_llmobs.providers.framing import parse_json
 from asgi_llmobs.providers.multipart import form_of
@@ -23,7 +23,6 @@ __all__ = ["EMBEDDINGS", "IMAGES", "MODERATIONS", "SPEECH", "TRANSCRIPTION", "TR
 NOT_PARAMETERS = frozenset(
     "model model_id input inputs text prompt user stream messages image images mask file".split()
 )
-BARE = ("audio/", "video/", "application/octet-stream")  # a file that is the whole body
 SOUNDS = ("audio", "audio_data", "audio_base64")  # of OpenAI, Mistral, ElevenLabs
 
 

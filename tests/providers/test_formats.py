@@ -355,6 +355,19 @@ CASES = {
         {"request_model": "gpt2", "text": "a"},
         {"inputs": "x"},
     ),
+    "hugging face: a model that transcribes": (
+        "https://router.huggingface.co/hf-inference/models/openai/whisper-large-v3",
+        {"text": "hi"},
+        {"request_model": "openai/whisper-large-v3", "text": "hi", "warnings": []},
+        b"ID3",
+        {"content-type": "audio/mpeg"},
+    ),
+    "llama.cpp: a failure while it streams": (
+        "http://localhost:8080/completion",
+        sse_of({"content": "a", "stop": False}, done=False) + b'error: {"code":500,"message":"out of memory"}\n\n',
+        {"text": "a", "error": {"type": None, "code": 500, "message": "out of memory"}, "ended": True},
+        {"prompt": "x"},
+    ),
     "hugging face: a model that summarizes": (
         "https://router.huggingface.co/hf-inference/models/facebook/bart-large-cnn",
         [{"summary_text": "short"}],
