@@ -77,6 +77,13 @@ def database_url(request: Any, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+def in_memory() -> Iterator[Database]:
+    """An empty store, for tests of what does not depend on the kind of database."""
+    made = Database("sqlite://")
+    yield made
+    made.dispose()
+
+
 @pytest.fixture(scope="session")
 def made_schema(postgres: str) -> Iterator[str]:
     """The name of a database with an empty store in it: a copy of it is there in a tenth of the time."""

@@ -147,43 +147,53 @@ def test_a_search_and_an_address_mean_the_same(search: str) -> None:
     assert read(("q", search)) == read(*SAME[search])
 
 
-@pytest.mark.parametrize(
-    ("search", "field", "position", "hint"),
-    [
-        ("modle:x", "modle", 0, "did you mean model"),
-        ("a status:eror", "status", 2, "did you mean error"),
-        ("has:tols", "has", 0, "did you mean tools"),
-        ("cost:much", "cost", 0, "not a number"),
-        ("tokens:1.5", "tokens", 0, "whole number"),
-        ("user:>5", "user", 0, "no order"),
-        ("model.x:1", "model", 0, "property.model.x"),
-        ("score:1", "score", 0, "score.<Name>"),
-        ("score.a:>good", "score", 0, "not a number"),
-        ("cost:..", "cost", 0, "at least one end"),
-        ("a OR", "q", 0, "both sides"),
-        ("a AND", "q", 2, "both sides"),
-        ("-", "", None, ""),
-        ("a -(", "q", 3, "without its )"),
-        ("a)", "q", 1, "without its ("),
-        ('b "a', "q", 2, "without its second"),
-        ("user:(a b)", "user", 5, "write OR"),
-        ("a -since:1h", "since", 3, "whole search"),
-        ("since:1h OR a", "since", 0, "whole search"),
-        ("(" * 30 + "a" + ")" * 30, "q", 20, "at most 20"),
-        (" ".join(f"a{number}" for number in range(101)), "q", None, "at most 100"),
-        ("user:" + "*" * 9, "user", 0, "at most 8"),
-    ],
-)
-def test_what_is_wrong_with_a_search_is_said(search: str, field: str, position: int | None, hint: str) -> None:
-    """The key, the place, and what to write instead."""
-    if not field:
-        assert read(("q", search)).text == '"-"'
-        return
+WRONG = """
+modle:x       | modle  | 0 | did you mean model
+a status:eror | status | 2 | did you mean error
+has:tols      | has    | 0 | did you mean tools
+cost:much     | cost   | 0 | not a number
+tokens:1.5    | tokens | 0 | whole number
+user:>5       | user   | 0 | no order
+model.x:1     | model  | 0 | property.model.x
+score:1       | score  | 0 | score.<Name>
+score.a:>good | score  | 0 | not a number
+cost:..       | cost   | 0 | at least one end
+a OR          | q      | 0 | both sides
+a AND         | q      | 2 | both sides
+a -(          | q      | 3 | without its )
+a)            | q      | 1 | without its (
+b "a          | q      | 2 | without its second
+user:(a b)    | user   | 5 | write OR
+a -since:1h   | since  | 3 | whole search
+since:1h OR a | since  | 0 | whole search
+"""
+
+
+def refused(search: str) -> FilterError:
+    """The error that *search* ends in."""
     with pytest.raises(FilterError) as caught:
         read(("q", search))
+    return caught.value
 
-    assert caught.value.field == field and hint in str(caught.value)
-    assert position is None or caught.value.position == position
+
+@pytest.mark.parametrize("line", WRONG.strip().splitlines())
+def test_what_is_wrong_with_a_search_is_said(line: str) -> None:
+    """The key, the place, and what to write instead."""
+    search, field, position, hint = (part.strip() for part in line.split("|"))
+    error = refused(search)
+
+    assert (error.field, error.position) == (field, int(position)) and hint in str(error)
+
+
+def test_how_large_a_search_may_be() -> None:
+    """So deep, so many words, so many stars; a dash alone is a word."""
+    deep = refused("(" * 30 + "a" + ")" * 30)
+    assert (deep.field, deep.position) == ("q", 20) and "at most 20" in str(deep)
+    many = refused(" ".join(f"a{number}" for number in range(101)))
+    assert many.field == "q" and "at most 100" in str(many)
+    stars = refused("user:" + "*" * 9)
+    assert (stars.field, stars.position) == ("user", 0) and "at most 8" in str(stars)
+    assert read(("q", "-")).text == '"-"'
 
 
 def test_a_value_is_chosen_and_left_again() -> None:

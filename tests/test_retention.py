@@ -433,7 +433,7 @@ def test_writers_go_on_meanwhile(database: Database) -> None:
     assert [row.session_id for row in list_sessions(database, Filter()).rows] == ["s1"]
 
 
-def wait_for(condition: Any, seconds: float = 10.0) -> bool:
+def wait_for(condition: Any, seconds: float = 40.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,22 +1,16 @@
 """A store in memory, filled through the sink that the writer uses, and admins over it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from asgi_llmobs.admin import Admin
 from asgi_llmobs.store.database import Database
+from tests.databases import in_memory
 
 MakeAdmin = Callable[..., Admin]
-
-
-@pytest.fixture
-def database() -> Iterator[Database]:
-    """An empty store."""
-    made = Database("sqlite://")
-    yield made
-    made.dispose()
+database = pytest.fixture(in_memory)
 
 
 @pytest.fixture

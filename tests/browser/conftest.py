@@ -48,7 +48,7 @@ def example_app(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(40)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -71,7 +71,7 @@ def nginx(folder: Path, app: str, locations: str) -> Iterator[str]:
         yield f"https://localhost:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(40)
 
 
 @pytest.mark.parametrize("kind", list(LOCATIONS))

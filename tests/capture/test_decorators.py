@@ -413,6 +413,12 @@ def test_instrument_off_patches_nothing() -> None:
 # generators
 
 
+@pytest.fixture(autouse=True)
+def as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items are noted for some milliseconds only: on a busy machine that is not enough for those of these tests."""
+    monkeypatch.setattr("asgi_llmobs.capture.serialize.MAX_SECONDS", 40.0)
+
+
 @observe
 def talk(log: list[Any]) -> Iterator[Any]:
     """Yields what it gets, and says how it ended."""

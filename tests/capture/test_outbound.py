@@ -800,7 +800,7 @@ class TestH25Running:
         seen = []
 
         def hold():
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 40
             while time.monotonic() < deadline and not seen:
                 seen.extend(record for record in captured._records.values() if record.outcome == Outcome.RUNNING)
                 time.sleep(0.01)

@@ -32,10 +32,10 @@ def adopt(url: str, folder: str) -> Any:
     engine = LLMObs(url, data_dir=folder, instrument="off", spool_bytes=SPOOL)
     engine.start()
     spool: Any = engine.spool
-    until = time.monotonic() + 20
+    until = time.monotonic() + 40
     while spool.adopt_at == 0 and time.monotonic() < until:
         time.sleep(0.01)
-    assert engine.flush(20)
+    assert engine.flush(40)
     stats = engine.stats()
     engine.close()
     assert stats.captured == stats.stored + stats.spooled + sum(stats.dropped.values())

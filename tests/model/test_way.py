@@ -133,7 +133,7 @@ class Way(RuleBasedStateMachine):
         thread = self.writer._thread
         self.writer.close(0.1)
         if thread is not None:
-            thread.join(10)  # a process that is over has none that goes on
+            thread.join(40)  # a process that is over has none that goes on
         self.died(self.spool.counters().spooled == 0)
 
     @rule()
@@ -148,7 +148,7 @@ class Way(RuleBasedStateMachine):
         self.writer.resume()
         thread = self.writer._thread
         if thread is not None:
-            thread.join(10)
+            thread.join(40)
 
     def died(self, clean: bool) -> None:
         if self.durable:
@@ -184,7 +184,7 @@ class Way(RuleBasedStateMachine):
         if self.durable:
             self.spool._upkeep.adopt_at = 0.0
             self.spool.tend()
-        assert self.writer.flush(20)
+        assert self.writer.flush(40)
         rows = self.rows()
         assert self.missing() == set()
         assert {rows[id] for id in self.interrupted if id in rows} <= {"interrupted"}

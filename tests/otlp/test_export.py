@@ -42,7 +42,7 @@ class Endpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                outer.hold.wait(30)
+                outer.hold.wait(50)
                 status = outer.statuses.pop(0) if outer.statuses else 200
                 if status == 200:
                     outer.posts.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
@@ -158,7 +158,7 @@ def test_a_collector_that_comes_back(endpoint: Endpoint, monkeypatch: pytest.Mon
 
     out.write([request()])
 
-    assert out.flush(20)
+    assert out.flush(40)
     assert len(endpoint.spans()) == 1 and out.stats()[:3] == (1, 0, {})
 
 
@@ -186,7 +186,7 @@ def test_nobody_waits_for_it(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
     out.write([request() for _ in range(80)])
     obs.close()
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
     sent, waiting, dropped, _ = out.stats()
     assert sent + waiting + sum(dropped.values()) == 90 and dropped == {"export queue full": 30}
 

@@ -4,7 +4,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,16 +29,13 @@ from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests import telling
 from tests.admin.visiting import Visitor
+from tests.databases import in_memory
 from tests.otlp.sending import JSON, KINDS, PROTOBUF, in_json, partial, protobuf, reason
 
 MB = 1024 * 1024
 
 
-@pytest.fixture
-def database() -> Iterator[Database]:
-    made = Database("sqlite://")
-    yield made
-    made.dispose()
+database = pytest.fixture(in_memory)
 
 
 @pytest.fixture

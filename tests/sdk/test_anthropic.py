@@ -255,7 +255,9 @@ class TestMore:
         """A timeout is the SDK's own exception, and one failed request of two attempts."""
 
         async def act(kit: Any) -> Any:
-            return await kit.now(client(kit, timeout=0.08, max_retries=1).messages.create(**GIVEN))
+            return await kit.now(
+                client(kit, timeout=kit.family.Timeout(40, read=0.08), max_retries=1).messages.create(**GIVEN)
+            )
 
         seen = bench.compare(act, {"delay": 1.0, "times": None}, fails=True)
 

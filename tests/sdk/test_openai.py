@@ -186,7 +186,7 @@ class TestFailures:
         """A timeout is the SDK's own exception after its retries, and one failed request."""
 
         async def act(kit: Any) -> Any:
-            sdk = client(kit, timeout=0.08, max_retries=1)
+            sdk = client(kit, timeout=kit.family.Timeout(40, read=0.08), max_retries=1)
             return await kit.now(sdk.chat.completions.create(model=MODEL, messages=HELLO))
 
         seen = bench.compare(act, {"delay": 1.0, "times": None}, fails=True)

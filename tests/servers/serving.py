@@ -77,7 +77,7 @@ class Served:
         finally:
             connection.close()
 
-    def wait_for(self, found: Callable[[list[Row]], Any], seconds: float = 10) -> list[Row]:
+    def wait_for(self, found: Callable[[list[Row]], Any], seconds: float = 40) -> list[Row]:
         """The rows as soon as they are as they should be."""
         until = time.monotonic() + seconds
         while True:

@@ -480,7 +480,7 @@ def test_closing_while_the_dead_are_read(make: Make, monkeypatch: pytest.MonkeyP
     def slow(*given: Any) -> Any:
         closer = threading.Thread(target=heir.close)
         closer.start()
-        closer.join(5)
+        closer.join(40)
         return read(*given)
 
     monkeypatch.setattr(adoption_module, "scan", slow)

@@ -375,7 +375,7 @@ class TestWire:
         body = {"model": "m", "messages": HELLO, "stream": True}
         with httpx.stream("POST", f"{fake_url}/v1/chat/completions", json=body, trust_env=False) as response:
             next(response.iter_lines())
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 40
         while not fake.log[0].disconnected and time.monotonic() < deadline:
             time.sleep(0.01)
 

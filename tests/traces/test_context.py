@@ -257,7 +257,7 @@ def test_N3_threads_of_many_requests(llmobs: Captured) -> None:
     barrier = threading.Barrier(4)
 
     def work(name: str) -> None:
-        barrier.wait(10)
+        barrier.wait(40)
         ask_sync(name)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

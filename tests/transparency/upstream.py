@@ -27,11 +27,11 @@ class Upstream:
 
     def start(self) -> None:
         self._thread.start()
-        self._ready.wait(5)
+        self._ready.wait(40)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(5)
+        self._thread.join(40)
 
     def url(self, name: str, path: str = "/v1/chat/completions") -> str:
         return f"{self.address}/{name}{path}"
