@@ -1,4 +1,5 @@
-"""What each page of the admin takes over a store of generated spans: wall and CPU time at the server, p50 and p95.
+"""What each page of the admin takes over a store of generated spans: wall and CPU time at the server, p50 and p95, and
+how often it brings on a full collection of Python's objects, in a hundred visits.
 
     python -m benchmarks.pages --store URL [--runs 15] [--only WORD] [--table]
 
@@ -9,6 +10,7 @@ where it runs on this machine too; the wall time is too long on a machine that d
 
 import argparse
 import asyncio
+import gc
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,6 +46,7 @@ class Took(NamedTuple):
     wall_p95: float
     cpu_p50: float
     cpu_p95: float
+    collections: float  # in a hundred visits
 
 
 LISTS = {
@@ -184,7 +187,7 @@ def measured(runner: asyncio.Runner, app: Any, database: Database, case: Case, r
     Raises:
         RuntimeError: There is no such page.
     """
-    wall, cpu, clock = [], [], Clock(database)
+    wall, cpu, clock, collected = [], [], Clock(database), collections()
     for number, address in zip(range(runs + 1), cycle(case.addresses), strict=False):
         begin, used = time.perf_counter(), clock.now()
         status = runner.run(visit(app, address))
@@ -194,8 +197,14 @@ def measured(runner: asyncio.Runner, app: Any, database: Database, case: Case, r
             wall.append((time.perf_counter() - begin) * 1000)
             cpu.append((clock.now() - used) * 1000)
         else:
-            clock = Clock(database)
-    return Took(statistics.median(wall), high(wall), statistics.median(cpu), high(cpu))
+            clock, collected = Clock(database), collections()
+    share = (collections() - collected) * 100 / runs
+    return Took(statistics.median(wall), high(wall), statistics.median(cpu), high(cpu), share)
+
+
+def collections() -> int:
+    """Full ones, so far."""
+    return int(gc.get_stats()[2]["collections"])
 
 
 def high(values: Sequence[float]) -> float:
@@ -211,7 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     database = Database(options.store)
     app = Admin(database=database, auth=lambda request: "operator", environ={})
-    line = "| {} | {:.0f} | {:.0f} | {:.0f} | {:.0f} |" if options.table else "{:38} {:6.0f} {:6.0f} {:6.0f} {:6.0f}"
+    line = "| {} |" + " {:.0f} |" * 5 if options.table else "{:38}" + " {:6.0f}" * 5
     with asyncio.Runner() as runner:
         for case in cases(database, options.runs):
             if options.only in case.name:

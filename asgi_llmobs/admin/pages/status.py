@@ -37,7 +37,8 @@ EVENTS = 20
 def load(view: View) -> dict[str, Any]:
     """Everything on one page."""
     stats = counters(view.stats() if view.stats is not None else None)
-    grown = growth(view.database, project=view.project, now_ns=time.time_ns())
+    store = store_status(view.database, project=view.project)
+    grown = growth(view.database, project=view.project, now_ns=time.time_ns(), span_count=store.spans)
     return {
         "stats": stats,
         "balanced": balanced(stats),
@@ -48,7 +49,7 @@ def load(view: View) -> dict[str, Any]:
         "growth": grown,
         "forecast": forecast(grown, view),
         "events": view.database.events[-EVENTS:][::-1],
-        "store": store_status(view.database, project=view.project),
+        "store": store,
         "captured": CAPTURED,
         "not_captured": NOT_CAPTURED,
         "version": version(),
