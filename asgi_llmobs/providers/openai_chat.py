@@ -56,7 +56,7 @@ class CallPlaces:
         """The place of a new call."""
         self.ids.append(None)
         self.names.append(None)
-        if isinstance(index, int):
+        if type(index) is int:
             self.indexes[index] = len(self.ids) - 1
         return len(self.ids) - 1
 

@@ -72,7 +72,8 @@ def openai_usage(usage: dict[str, Any], reading: Reading) -> Usage | None:
 def seconds_of(usage: dict[str, Any], reading: Reading) -> float | None:
     """The length of the sound that is billed (OpenAI, Mistral)."""
     name = "seconds" if usage.get("seconds") is not None else "prompt_audio_seconds"
-    return number(usage.get(name) or None, reading, name)
+    given = usage.get(name)
+    return None if given == {} else number(given, reading, name)  # so Mistral writes that there was no sound
 
 
 def cost_of(usage: dict[str, Any], reading: Reading) -> float | None:

@@ -128,6 +128,11 @@ CASES = {
         {"choices": [], "usage": {**TOKENS, "prompt_audio_seconds": 12, "service_tier": "priority"}},
         {"seconds": 12, "service_tier": "priority", "input_tokens": 5},
     ),
+    "mistral: there was no sound": (
+        "https://api.mistral.ai/v1/chat/completions",
+        {"choices": [], "usage": {**TOKENS, "prompt_audio_seconds": {}}},
+        {"seconds": None, "input_tokens": 5, "warnings": []},
+    ),
     "mistral: what connectors brought into the prompt stands in the total alone": (
         "https://api.mistral.ai/v1/conversations",
         {
