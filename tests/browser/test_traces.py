@@ -237,9 +237,8 @@ def test_a_call_of_a_running_trace_shows_at_once(opened: Open) -> None:
     with serve(Admin(database=database, auth=lambda request: True, environ={}), lifespan="off") as url:
         seen = opened(url)
         seen.page.add_init_script("setInterval = () => 0")
-        page = go(seen, f"/traces/{LIVE}")
-        with page.expect_response(lambda answer: "/live" in answer.url):
-            page.reload()
+        with seen.page.expect_response(lambda answer: "/live" in answer.url):
+            page = go(seen, f"/traces/{LIVE}")
         Sink(database).write([request(trace_id=LIVE, start_ns=START + SECOND, name="chat told-by-the-feed")])
         page.locator("[data-row]", has_text="told-by-the-feed").wait_for()
         seen.page.goto("about:blank")
