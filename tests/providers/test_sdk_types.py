@@ -13,7 +13,6 @@ import openai.types.responses as response_types
 import pytest
 from anthropic.types import Message
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
-from google.genai import interactions
 from google.genai import types as google_types
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -466,6 +465,7 @@ def interaction_events(body, values):
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_interactions(ask, seeds):
     """The steps of an interaction, whole and as a stream."""
+    interactions = pytest.importorskip("google.genai.interactions")  # half a second that only this test is to take
     for seed in seeds:
         values = Values(seed)
         body = {**values.model(interactions.Interaction), "id": f"i{seed}"}
