@@ -46,7 +46,7 @@ from asgi_llmobs.queries.paging import (
 from asgi_llmobs.queries.terms import TOKENS, any_of, as_sql, has_property, holds, status_of
 from asgi_llmobs.store.database import first_key
 from asgi_llmobs.store.rows import fold_name
-from asgi_llmobs.store.search import FIRST_KEY, found_keys
+from asgi_llmobs.store.search import FIRST_KEY, found_keys, plan_for_words
 from asgi_llmobs.store.tables import PARTITIONED, PropertyRow, SessionRow, SpanRow, TraceRow
 from asgi_llmobs.store.values import BIGGEST, name, picodollars
 
@@ -188,6 +188,8 @@ def narrowed(connection: Connection, flt: Filter, *, newest: int | None = None) 
         flt: The filter.
         newest: Where an index leads to few rows, only so many of them that arrived last need be meant.
     """
+    if has_words(flt):
+        plan_for_words(connection)
     found = found_keys(connection.dialect.name, flt.searched) if flt.text else None
     known = found is None or more_expected(connection, found, 10 * FEW)
     matches = None if known or found is None else listed(connection, found.limit(FEW + 1))
@@ -203,6 +205,10 @@ def narrowed(connection: Connection, flt: Filter, *, newest: int | None = None) 
     return Narrowed(
         and_(among(connection, spans.c.key, few), where), True, worded, (few[0], few[-1]) if few else (0, 0)
     )
+
+
+def has_words(flt: Filter) -> bool:
+    return bool(flt.text) or any(term.key == "text" for term in terms_of(flt.where))
 
 
 def more_expected(connection: Connection, query: Select[Any], rows: int) -> bool:
@@ -317,6 +323,8 @@ def arrived_after(
     connection: Connection, flt: Filter, columns: Sequence[Any], key: int, *, limit: int
 ) -> Sequence[Row[Any]]:
     """*columns* of the requests that *flt* means and that arrived after the row with *key*, in this order."""
+    if has_words(flt):
+        plan_for_words(connection)
     base = and_(spans.c.project == name(flt.project), REQUESTS.base, in_time(connection, spans.c.start_ns, flt))
     query = select(*columns).where(base, spans.c.key > key, conditions(connection, flt))
     return connection.execute(query.order_by(spans.c.key).limit(limit)).all()

@@ -217,10 +217,7 @@ def begin(connection: Connection, seconds: int, turn_seconds: int | None = None)
         f"SET LOCAL search_path TO {SCHEMA}; SET LOCAL statement_timeout TO '{seconds}s'; "
         f"SET LOCAL idle_in_transaction_session_timeout TO '{IDLE_SECONDS}s'"
     )
-    if turn_seconds is None:
-        # a plan that is kept for any value knows no word and no day: it reads everything
-        statement += "; SET LOCAL plan_cache_mode TO force_custom_plan"
-    else:
+    if turn_seconds is not None:
         statement += f"; SET LOCAL lock_timeout TO '{turn_seconds}s'; SELECT pg_advisory_xact_lock({WRITE_LOCK})"
     connection.exec_driver_sql(statement)
     if not seconds:

@@ -27,7 +27,7 @@ from asgi_llmobs.store.database import AT_ONCE, in_chunks
 from asgi_llmobs.store.tables import ContentRow, TextRow
 from asgi_llmobs.store.values import BIGGEST
 
-__all__ = ["FIRST_KEY", "LAST_KEY", "forget", "found_keys", "index", "match_words"]
+__all__ = ["FIRST_KEY", "LAST_KEY", "forget", "found_keys", "index", "match_words", "plan_for_words"]
 
 MAX_WORDS = 32
 MERGE_PAGES = 200
@@ -112,6 +112,13 @@ def found_keys(dialect: str, search: str, limit: int | None = None) -> Select[An
         key >= bindparam(FIRST_KEY, 0, type_=BigInteger), key <= bindparam(LAST_KEY, BIGGEST, type_=BigInteger)
     )
     return query if limit is None else query.order_by(key.desc()).limit(limit)
+
+
+def plan_for_words(connection: Connection) -> None:
+    """Let PostgreSQL plan what is left of this transaction for the very words: a plan that it keeps for any word reads
+    all texts, however rare the word is."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode TO force_custom_plan")
 
 
 def postgres_match(words: str) -> ColumnElement[bool]:

@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import list_requests
+from asgi_llmobs.queries.select import narrowed
 from asgi_llmobs.queries.sessions import list_sessions
 from asgi_llmobs.store import postgres as module
 from asgi_llmobs.store.database import Database
@@ -140,11 +141,11 @@ def test_several_writers_of_the_same_rows(url: str) -> None:
     database.dispose()
 
 
-def test_reads_are_planned_for_what_they_ask(url: str) -> None:
-    """However often a query was asked, its plan is made for the word and the day that it asks for, but for writers."""
+def test_words_are_planned_for(url: str) -> None:
+    """However often a search was made, its plan is made for the very words; for all else a plan may be kept."""
     database = Database(url)
-    with database.write() as connection:
-        assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == "auto"
-    with database.read() as connection:
-        assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == "force_custom_plan"
+    for query, mode in (({"model": ("gpt-4o",)}, "auto"), ({"text": "hello"}, "force_custom_plan")):
+        with database.read() as connection:
+            narrowed(connection, Filter(**query))
+            assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == mode
     database.dispose()
