@@ -4,6 +4,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -222,7 +223,7 @@ def read(found: Mapping[str, Any], headers: Headers, *, typed: bool) -> tuple[Re
         start_ns=start_ns,
         duration_ns=end_ns - start_ns,
         first_token_ns=first_ns,
-        said=annotations.read(merged),
+        said=replace(annotations.read(merged), project=None),  # who may send here may not send to other projects
         properties=properties_of(meta),
         request_headers=[(label, value) for label, value in merged if is_secret_header(label.lower())],
         response_headers=as_headers(answer_headers),

@@ -320,6 +320,28 @@ def test_what_must_not_be_kept(sender: Sender) -> None:
     assert not [word for word in ("France", "Paris", "secret-") if word in kept]
 
 
+@pytest.mark.parametrize("way", ["header", "meta"])
+def test_the_project_is_ours(way: str, sender: Sender) -> None:
+    """Whoever may send to one project cannot write into another one."""
+    named = {"LLMObs-Project": "elsewhere"}
+    log = changed(CHAT, "providerRequest.meta", named) if way == "meta" else CHAT
+    step = changed(log, "providerRequest.json", {"_type": "tool", "toolName": "f"})
+
+    for each in (log, step):
+        answer = sender.send(each, named if way == "header" else None)
+
+        assert answer.status == 200
+        assert sender.node(answer.json["traceId"]) is not None
+
+
+@pytest.mark.parametrize("url", ["http://[broken", "https://h\u2100st.test/v1", "http://h.test:port/x"])
+def test_an_address_that_is_none(url: str, sender: Sender) -> None:
+    """The call is taken all the same."""
+    answer = sender.send(changed(CHAT, "providerRequest.url", url))
+
+    assert answer.status == 200 and sender.node(answer.json["traceId"]).model == "gpt-4o-mini-2024-07-18"
+
+
 def test_addresses_and_bounds(sender: Sender) -> None:
     """The alias is the same door; too much is refused."""
     assert sender.send(CHAT, path="/v1/trace/custom/v1/log").status == 200

@@ -60,6 +60,12 @@ class Recalled:
     trace_id: str | None = None
     parent_id: str | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            urlsplit(self.url)
+        except ValueError:
+            self.url = ""  # what is no address says nothing of who answered
+
 
 def json_of(value: Any) -> Any:
     """*value* as JSON would have it: models of pydantic and of the SDKs as what they hold."""

@@ -14,7 +14,7 @@ RELATIVE = re.compile(rf"(?:(?:in )?(?:the )?last )?([0-9]{{1,9}})?\s*({SAID})(?
 NS = 1_000_000_000
 DAY_NS = 86_400 * NS
 MILLISECONDS_ABOVE = 4_102_444_800  # seconds of the year 2100: larger digits are milliseconds
-LATEST_NS = 2**63 - 1
+LATEST_NS = 2**63 - 1 - 3_660 * DAY_NS  # steps of a chart that begin before it end after it
 
 
 def moment_ns(name: str, value: str, now_ns: int) -> int:

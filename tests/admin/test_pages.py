@@ -259,6 +259,12 @@ class TestFilters:
         assert twin["count"] == len(twin["rows"]) == len(page.rows()) == count
         assert bool(count) or "match" in page.text
 
+    @pytest.mark.parametrize("query", ["since=9999-12-31", "until=9999-12-31"])
+    def test_the_ends_of_time(self, site: Site, query: str) -> None:
+        """Whole steps of a chart lie around the range: also around one that ends where no number goes on."""
+        for path in ("/", "/properties", "/endpoints", "/models", "/users", "/requests", "/insights", "/scores"):
+            assert site.visitor.get(f"{path}?{query}").status == 200, path
+
     @pytest.mark.parametrize("slug", LISTS)
     def test_the_form_shows_what_is_in_force(self, site: Site, slug: str) -> None:
         """The bar says all but the time, how the list is shown goes along, and each condition can be taken away."""
