@@ -30,6 +30,7 @@ T = TypeVar("T")
 DATA_DIR = ".llmobs"
 DEFAULT_STORE = f"sqlite:///{DATA_DIR}/llmobs.db"
 EXPORT_SECONDS = 1.0  # that the end waits for what goes out
+SERVER_SECONDS = 0.5  # that a fork waits for a batch that goes to a server
 IN_MEMORY = (MEMORY, "sqlite:///:memory:")
 
 _engines: "weakref.WeakSet[LLMObs]" = weakref.WeakSet()
@@ -335,10 +336,11 @@ class LLMObs:
         """Hold the writer still and close the database file.
 
         SQLite must not be carried over a fork: a child would inherit its mutexes, maybe locked, and its notes of file
-        locks that only the parent holds.
+        locks that only the parent holds. What talks to a server has nothing of that, and the server may be slow.
         """
-        self._held = self.writer.pause()
-        if self._database is not None and self.store != MEMORY:
+        on_server = not self.store.startswith("sqlite")
+        self._held = self.writer.pause(SERVER_SECONDS) if on_server else self.writer.pause()
+        if self._database is not None and self.store != MEMORY and (self._held or not on_server):
             self._database.dispose()
 
     def after_fork(self, *, child: bool) -> None:

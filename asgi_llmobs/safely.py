@@ -28,7 +28,7 @@ _counts: Counter[str] = Counter()
 _recent: deque[float] = deque(maxlen=BREAK_AFTER)
 _rests_until = 0.0
 _last_logged: dict[str, float] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer that fails may come in the middle of another failure
 
 
 def failures() -> dict[str, int]:
@@ -39,7 +39,7 @@ def failures() -> dict[str, int]:
 def reset() -> None:
     """Count anew: a forked child counts for itself, and no thread of it can hold the lock."""
     global _lock, _rests_until
-    _lock, _rests_until = threading.Lock(), 0.0
+    _lock, _rests_until = threading.RLock(), 0.0
     _recent.clear()
     _counts.clear()
     _last_logged.clear()

@@ -222,16 +222,19 @@ class Writer:
             return timeout
         return LOAD_DURABLE_SECONDS if self._spool.counters().durable else LOAD_SECONDS
 
-    def pause(self) -> bool:
+    def pause(self, seconds: float = BUSY_SECONDS) -> bool:
         """Wait until nothing is being written and let nothing be written until :meth:`resume`: before a fork.
 
         The first batch imports the store: a child with half of it imported could not store anything, ever.
+
+        Args:
+            seconds: For how long it waits for any other batch.
 
         Returns:
             Whether it holds still; :meth:`resume` is to be called only then.
         """
         self._pausing = True
-        held = self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else BUSY_SECONDS)
+        held = self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else seconds)
         self._pausing = False
         return held
 

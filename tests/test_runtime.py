@@ -477,3 +477,22 @@ def test_multiprocessing_by_fork(tmp_path: Path) -> None:
         tmp_path,
     )
     assert sorted(stored(tmp_path)) == ["parent", *(f"worker {number}" for number in range(6))]
+
+
+def test_a_failure_in_the_middle_of_a_failure() -> None:
+    """A finalizer may fail while another failure is being counted, by the same thread: neither waits for the other."""
+
+    class Where(str):
+        def __hash__(self) -> int:  # called while the first is being counted
+            if not told:
+                told.append(self)
+                safely.report("the second", ValueError())
+            return str.__hash__(self)
+
+    told: list[str] = []
+    thread = threading.Thread(target=safely.report, args=(Where("the first"), ValueError()), daemon=True)
+    thread.start()
+    thread.join(5)
+
+    assert not thread.is_alive()
+    assert failures()["the first"] == failures()["the second"] == 1

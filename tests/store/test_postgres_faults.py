@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
+from asgi_llmobs import LLMObs
 from asgi_llmobs.errors import StoreError, Trouble
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.requests import list_requests
@@ -20,6 +22,7 @@ from asgi_llmobs.records import Span
 from asgi_llmobs.store import postgres as module
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
+from tests.calling import ask_sync
 from tests.making import request
 from tests.postgres_server import PostgresServer, Proxy, as_admin, stopped
 
@@ -207,6 +210,35 @@ def test_f17_a_slow_server(server: PostgresServer, url: str) -> None:
         database.dispose()
 
     assert not troubles and took < 10
+
+
+def test_f19_a_fork_does_not_wait_for_a_slow_server(server: PostgresServer, url: str, tmp_path: Path) -> None:
+    """The app forks while a batch takes seconds: it goes on at once, and parent and child lose nothing."""
+    with Proxy(server.port) as proxy:
+        obs = LLMObs(proxy.url(make_url(url).database or ""), data_dir=str(tmp_path))
+        assert ask_sync("first") == "first" and obs.flush(20)
+        proxy.delay = 2.0
+        ask_sync("second")
+        time.sleep(1.0)  # the batch is under way
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            ask_sync("third")
+            os._exit(0)
+        took = time.monotonic() - began
+        os.waitpid(child, 0)
+        proxy.delay = 0.0
+        assert obs.flush(20)
+        obs.close()
+        heir = LLMObs(url, data_dir=str(tmp_path), instrument="off")
+        heir.start()
+        until = time.monotonic() + 20
+        while len(stored(heir.database)) < 3 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert len(stored(heir.database)) == 3
+        heir.close()
+
+    assert took < 1.5
 
 
 def test_f7_a_role_without_rights(server: PostgresServer, url: str) -> None:
