@@ -78,6 +78,9 @@ def is_local(request: Request) -> bool:
         return False
     if any(name.lower().startswith(FORWARDING) for name in request.headers):
         return False
+    # browsers gave it up in the nineties; a proxy that is not told otherwise, as nginx, speaks it, with its own Host
+    if request.scope.get("http_version") == "1.0":
+        return False
     hosts = request.headers.getlist("host")
     if len(hosts) != 1:
         return False
@@ -144,6 +147,8 @@ class Lock:
         if self.ingest is not None and scheme.lower() == "bearer" and not wait and self.ingest.check(value.strip()):
             return Decision(role=Role.INGEST)
         if isinstance(self.auth, Basic):
+            if scheme.lower() == "bearer" and self.ingest is not None and not wait:
+                self.throttle.note(peer(request), good=False)
             return self._basic(self.auth, request, scheme, value.strip(), wait)
         if scheme.lower() == "bearer" and (self.tokens or self.ingest):
             if wait:
@@ -222,10 +227,10 @@ class Lock:
         return None
 
     def _basic(self, auth: Basic, request: Request, scheme: str, value: str, wait: int) -> Decision:
+        if wait and scheme:
+            return Decision(challenge="basic", retry_after=wait)
         if scheme.lower() != "basic":
             return Decision(challenge="basic")
-        if wait:
-            return Decision(challenge="basic", retry_after=wait)
         role = auth.check(value)
         self.throttle.note(peer(request), good=role is not None)
         return Decision(role=role, challenge="basic", who=user_of(value) if role is not None else None)

@@ -68,8 +68,8 @@ METHODS = {
 
 def curl(request: Request) -> str:
     """The call as one curl command."""
-    lines = [f"curl -sS -g -X {shlex.quote(method_of(request))} {shlex.quote(address_of(request))}"]
-    lines += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers_of(request)]
+    lines = [f"curl -sS -g -X {word(method_of(request))} {word(address_of(request))}"]
+    lines += [f"-H {word(f'{name}: {value}')}" for name, value in headers_of(request)]
     if "bedrock" in request.provider:
         lines.append('--aws-sigv4 "aws:amz:$AWS_REGION:bedrock" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY"')
     elif key := key_of(request):
@@ -77,7 +77,7 @@ def curl(request: Request) -> str:
         lines.append(f'-H "{name}: {prefix}${variable}"')
     text, remarks = body_of(request)
     if text is not None:
-        lines.append("--data-raw " + shlex.quote(text))
+        lines.append("--data-raw " + word(text))
     return "".join(f"# {line}\n" for line in remarks) + " \\\n  ".join(lines)
 
 
@@ -169,6 +169,21 @@ def test_recorded_call(client):
     assert response.status_code == STATUS
     assert response.content == ANSWER
 '''
+
+
+def word(text: str) -> str:
+    """*text* as one word of a shell. What is not printed is written out: to a terminal it is keys that are pressed."""
+    if all(line.isprintable() for line in text.split("\n")):
+        return shlex.quote(text)
+    return "$'" + "".join(map(keyed, text)) + "'"
+
+
+def keyed(character: str) -> str:
+    if character in "\\'":
+        return "\\" + character
+    if character.isprintable() or character == "\n":
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "replace"))
 
 
 def method_of(request: Request) -> str:

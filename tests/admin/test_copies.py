@@ -1,7 +1,6 @@
 """Copies of a request: run, they send exactly what was sent, and no secret is in any of them."""
 
 import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,13 +80,29 @@ def test_sdk(fake: tuple[FakeProvider, str], api: str) -> None:
     assert [each.json for each in provider.log] == [content]
 
 
+def words_of(command: str) -> list[str]:
+    """What a shell takes the arguments of curl for."""
+    said = "curl() { printf '%s\\0' \"$@\"; }\n" + command
+    done = subprocess.run(["bash", "-c", said], capture_output=True, timeout=50)
+    return done.stdout.decode().split("\0")[:-1]
+
+
 def test_curl() -> None:
     """A shell takes the command apart into exactly the body; an address that is none is no option."""
-    words = shlex.split(curl(call("https://api.openai.com")).replace("\\\n", ""))
+    words = words_of(curl(call("https://api.openai.com")))
     assert json.loads(words[words.index("--data-raw") + 1]) == BODY
 
-    hostile = shlex.split(curl(request(url="-o /etc/passwd")).replace("\\\n", ""))
+    hostile = words_of(curl(request(url="-o /etc/passwd")))
     assert "-o /etc/passwd" not in hostile and "https://unknown.invalid/" in hostile
+
+
+def test_curl_presses_no_keys() -> None:
+    """What ends a paste, deletes characters or turns the reading direction is written out, and arrives as it was."""
+    content = "\x1b[201~\x03\x15id\n\x7f\x7f \x9b200~ \u202e'\\ $(id) `id` !! é\t\u200d1"
+    command = curl(call("https://api.openai.com", content.encode()))
+
+    assert all(line.isprintable() for line in command.split("\n"))
+    assert words_of(command)[-1] == content
 
 
 @pytest.mark.slow

@@ -199,6 +199,15 @@ class TestBasic:
         assert answer.status == 429 and 1 <= int(answer.header("retry-after")) <= 60
         assert is_in(Visitor(admin, peer="198.51.100.7").get("/", authorization=self.header("ada:secret")))
 
+    def test_guessing_the_ingest_token(self, make_admin: MakeAdmin) -> None:
+        """It is another secret behind the same door: wrong ones count, too."""
+        admin = make_admin(basic("ada", "secret"), environ={"LLMOBS_INGEST_TOKEN": TOKEN})
+        for _ in range(5):
+            assert Visitor(admin).get("/", authorization="Bearer guess").status == 401
+
+        assert Visitor(admin).get("/", authorization=f"Bearer {TOKEN}").status == 429
+        assert Visitor(admin, peer="198.51.100.7").get("/", authorization=f"Bearer {TOKEN}").status == 403
+
 
 class TestToken:
     """Rule 2: token or password of the environment."""
@@ -559,6 +568,10 @@ class TestDevelopment:
     def test_forwarded(self, make_admin: MakeAdmin, name: str, value: str) -> None:
         """What came through a proxy came from elsewhere, even if it says that it did not."""
         assert not is_in(local(make_admin(environ=DEV)).ask("GET", "/", {name: value}))
+
+    def test_a_proxy_that_says_nothing(self, make_admin: MakeAdmin) -> None:
+        """nginx without any setting speaks HTTP/1.0 and puts the app's own address into Host."""
+        assert not is_in(local(make_admin(environ=DEV), scope={"http_version": "1.0"}).get("/"))
 
     @pytest.mark.parametrize("name", ["x-forwarded-for", "x-real-ip", "forwarded", "x-forwarded-host", "host"])
     def test_claims_of_a_stranger(self, make_admin: MakeAdmin, name: str) -> None:
