@@ -14,15 +14,16 @@ from asgi_llmobs.frozen import record
 from asgi_llmobs.limits import Plan
 
 __all__ = [
-    "Config",
     "OPTIONS",
-    "Option",
     "VARIABLES",
+    "Config",
+    "Option",
     "data_dir_of",
     "environment_name",
     "make_data_dir",
     "network_of",
     "truthy",
+    "without_password",
 ]
 
 FALSE_WORDS = {"", "0", "false", "no", "off"}
@@ -165,6 +166,11 @@ class Config:
         self._check_admin()
         self._check_trust()
         self._check_store()
+
+    def __repr__(self) -> str:
+        """What is not the default, without what is or may hold a secret: it ends up in logs and error reports."""
+        changed = (item for item in OPTIONS if getattr(self, item.name) != item.default)
+        return f"Config({', '.join(f'{item.name}={item.shown(getattr(self, item.name))!r}' for item in changed)})"
 
     def _check_admin(self) -> None:
         path: Any = self.admin

@@ -169,3 +169,17 @@ def test_small_things() -> None:
     assert network_of("10.1.2.3/8") == network_of("10.0.0.0/8") and network_of("x") is None
     assert data_dir_of("sqlite:////var/x/llmobs.db") == "/var/x"
     assert data_dir_of("sqlite://") is data_dir_of("postgresql://h/d") is None
+
+
+def test_no_secret_is_said() -> None:
+    """Neither by the repr, which error reports hold, nor by what is wrong with an address."""
+    secret = "hunter2-hunter2"
+    config = Config.make(
+        {}, store=f"postgresql://me:{secret}@h/x", export=f"https://me:{secret}@o/v1?key={secret}", redact=[secret]
+    )
+
+    assert secret not in repr(config) and "store='postgresql://h/x'" in repr(config)
+    assert repr(Config()) == "Config()"
+    with pytest.raises(ConfigError, match="export") as wrong:
+        LLMObs("sqlite://", export=f"ftp://me:{secret}@h/x")
+    assert secret not in str(wrong.value)

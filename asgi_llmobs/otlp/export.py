@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from asgi_llmobs.config import without_password
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import ConfigError
 from asgi_llmobs.otlp import emit
@@ -74,7 +75,9 @@ class Collector:
     def __init__(self, url: str, resource: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError("export", f"{url!r} is no address; write https://collector.example:4318")
+            raise ConfigError(
+                "export", f"{without_password(url)!r} is no address; write https://collector.example:4318"
+            )
         base = parts.path.rstrip("/").removesuffix("/v1/traces")
         self.traces, self.metrics = (
             urlunsplit((parts.scheme, parts.netloc, f"{base}/v1/{kind}", parts.query, ""))
