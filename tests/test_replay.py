@@ -10,9 +10,10 @@ from starlette.applications import Starlette
 
 from asgi_llmobs import LLMObs, LLMObsMiddleware
 from asgi_llmobs.errors import ConfigError
-from asgi_llmobs.replay import Again
+from asgi_llmobs.replay import Again, Replayer
 from asgi_llmobs.testing import FakeProvider
 from tests.admin.visiting import Visitor, loop
+from tests.making import body, request
 
 openai = pytest.importorskip("openai")
 
@@ -158,6 +159,24 @@ def test_a_key_goes_only_where_it_belongs(obs: LLMObs, fake: tuple[FakeProvider,
 
     assert refused.status == 422 and "is for api.openai.com only" in refused.text
     assert called == [] and len(fake[0].log) == 1
+
+
+def test_nothing_but_calls_of_models_is_made() -> None:
+    """A record that was taken in from outside cannot make the app's key delete something."""
+    called: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        called.append(request.method)
+        return httpx.Response(200)
+
+    obs = LLMObs("sqlite://", instrument="off")
+    url = "https://api.openai.com/v1/files/all"
+    made = request(url=url, method="DELETE", request_body=body(BODY))
+    client = httpx.Client(base_url=url, transport=httpx.MockTransport(answer))
+    Replayer(client, obs.flush).send(url, BODY, made)
+    obs.close()
+
+    assert called == ["POST"]
 
 
 def test_a_call_that_fails_is_recorded(obs: LLMObs, fake: tuple[FakeProvider, str]) -> None:

@@ -55,7 +55,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def text(key: str, value: str) -> str:
     if value.count("*") > MOST_STARS:
         raise FilterError(key, f"a value has at most {MOST_STARS} times *")
-    return value
+    return value.replace("\0", "\u2400")  # as it is stored: PostgreSQL takes no NUL
 
 
 def one_of(values: tuple[str, ...]) -> Callable[[str, str], str]:

@@ -45,7 +45,8 @@ def models_seen(db: Database, project: str, models: Iterable[str]) -> dict[str, 
     found: dict[str, Seen] = {}
     with db.read() as connection:
         for model in models:
-            low, high = edge(connection, project, model, newest=False), edge(connection, project, model, newest=True)
+            stored = name(model) or ""
+            low, high = (edge(connection, project, stored, newest=newest) for newest in (False, True))
             if low is not None and high is not None:
                 found[model] = Seen(first_ns=low, last_ns=high)
     return found

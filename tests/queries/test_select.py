@@ -13,6 +13,7 @@ from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries import paging, select
 from asgi_llmobs.queries.facets import facets
 from asgi_llmobs.queries.figures import figures
+from asgi_llmobs.queries.models import models_seen
 from asgi_llmobs.queries.overview import totals
 from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.queries.sessions import list_sessions
@@ -249,6 +250,14 @@ def test_what_an_index_leads_to_is_read_by_its_keys() -> None:
 
     used = {plan for plan in plans if "llmobs_spans" in plan}
     assert used == {"SEARCH llmobs_spans USING INTEGER PRIMARY KEY (rowid=?)"}
+
+
+def test_a_nul_finds_nothing_and_breaks_nothing(filled: Database) -> None:
+    """PostgreSQL takes none in any value; a text that has one is stored with a sign for it."""
+    for name in ("model", "user", "name", "caller", "session", "property.env", "property.\0", "score.x", "q", "id"):
+        for value in ("\0", "a\0*", "*\0*"):
+            assert list_requests(filled, Filter.from_query([(name, value)])).rows == [], (name, value)
+    assert models_seen(filled, "default", ["a\0"]) == {}
 
 
 def test_limit_is_bounded(filled: Database) -> None:
