@@ -76,7 +76,7 @@ class TestMessages:
         assert [(call["id"], call["name"]) for call in record.tool_calls] == [(message.content[1].id, "get_weather")]
         assert "Vienna" in str(record.tool_calls[0]["arguments"])
         assert record.output_tokens == message.usage.output_tokens
-        assert record.first_token_ns - record.headers_ns > 10e6
+        assert record.first_token_ns > record.headers_ns
 
     def test_stream_of_events(self, bench: Any) -> None:
         """``create(stream=True)`` to its end."""

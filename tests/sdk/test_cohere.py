@@ -185,7 +185,7 @@ class TestChat:
         assert record.text == "".join(delta.message.content.text for delta in deltas)
         assert record.output_tokens == seen.result[-1].delta.usage.tokens.output_tokens
         assert (record.outcome, record.finish_reasons, record.framing) == ("ok", ("COMPLETE",), "sse")
-        assert record.first_token_ns - record.headers_ns > 10e6
+        assert record.first_token_ns > record.headers_ns
 
     def test_retry_then_answer(self, bench: Any) -> None:
         """The SDK does not say which attempt it is: they are one request all the same. Our headers stay here."""
@@ -238,7 +238,7 @@ class TestEnds:
         seen = bench.compare(act, {"chunk_delay": 0.05}, fails=True)
 
         assert isinstance(seen.result, asyncio.CancelledError)
-        assert (seen.one.outcome, seen.one.text) == ("cancelled", "You ")
+        assert (seen.one.outcome, seen.one.text[:4]) == ("cancelled", "You ")
 
     @pytest.mark.parametrize("status", [400, 401])
     def test_an_error_is_the_same_exception(self, bench: Any, status: int) -> None:

@@ -78,7 +78,7 @@ class TestGenerate:
         assert record.text == "".join(chunk.text or "" for chunk in seen.result)
         assert record.output_tokens == seen.result[-1].usage_metadata.candidates_token_count
         assert (record.outcome, record.stream, record.finish_reasons) == ("ok", True, ("STOP",))
-        assert record.first_token_ns - record.headers_ns > 10e6
+        assert record.first_token_ns > record.headers_ns
 
     def test_retry_then_answer(self, bench: Any) -> None:
         """This SDK does not say which attempt it is: they are one request all the same."""

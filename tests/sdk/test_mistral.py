@@ -98,7 +98,7 @@ class TestChat:
         assert record.text == "".join(text for text in texts if isinstance(text, str))
         assert record.output_tokens == seen.result[-1].data.usage.completion_tokens
         assert (record.outcome, record.finish_reasons) == ("ok", ("stop",))
-        assert record.first_token_ns - record.headers_ns > 10e6
+        assert record.first_token_ns > record.headers_ns
 
     def test_retry_then_answer(self, bench: Any) -> None:
         """The SDK does not say which attempt it is: they are one request all the same. Our headers stay here."""

@@ -79,7 +79,6 @@ class TestChat:
         assert (record.outcome, record.stream, record.framing) == ("ok", True, "sse")
         assert record.finish_reasons == ("stop",)
         assert record.headers_ns < record.first_token_ns <= record.last_chunk_ns <= record.duration_ns
-        assert record.first_token_ns - record.headers_ns > 10e6
 
     def test_tools_round_trip(self, bench: Any) -> None:
         """The call of a tool, its result and the answer from it are two records with all of it."""

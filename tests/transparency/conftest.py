@@ -1,5 +1,6 @@
 """One engine for all runs of the oracle; it watches only where a run asks for it."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,9 @@ pytest.register_assert_rewrite("tests.transparency.oracle")
 @pytest.fixture(scope="module")
 def captured() -> Iterator[Captured]:
     """What the watched runs recorded."""
+    # the oracle collects garbage again and again: what earlier tests left behind is not looked through each time
+    gc.collect()
+    gc.freeze()
     with capture(instrument="off") as captured:
         yield captured
     clients.uninstrument()
