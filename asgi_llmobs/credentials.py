@@ -52,8 +52,8 @@ ASSIGNED = (
     + rb""" | x-amz-(?:signature|credential) | signature | secret | account_?key
     | (?: [?&] | \\u0026 ) (?:key|token|sig|jwt) ) \ ? \Z"""
 )
-# what follows it: at least one digit, for otherwise it is the name of another variable
-VALUE = rb"=(\ ?['\"]?)(?=[A-Za-z_%+/-]*+[0-9])[A-Za-z0-9_%+/-]{16,}+=*"
+# what follows it: at least one digit and no call, for otherwise it is the name of another thing
+VALUE = rb"=(\ ?['\"]?)(?=[A-Za-z_%+/-]*+[0-9])[A-Za-z0-9_%+/-]{16,}+=*+(?!\.\w|\()"
 LONGEST_ASSIGNED = 40
 
 # the "n" of an escaped line end is no letter of the word before

@@ -70,6 +70,8 @@ def test_known_by_their_looks(secret, around):
         "api_key=os.environ['OPENAI_API_KEY']",
         "token=tokenizer.eos_token_id",
         "secret=the_name_of_some_variable",
+        "private_key = Ed25519PrivateKey2.generate()",
+        "api_key=read_key_number_2_of(me)",
         "https://h:8080/a@b and mailto:a@b.test",
         "-----BEGIN CERTIFICATE-----",
         "cookie: flour, sugar and butter",
