@@ -1,6 +1,7 @@
 """The engine: owns the parts and their lifetime; the only place where the write wing and the read wing meet."""
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -288,6 +289,8 @@ class LLMObs:
         Args:
             timeout: Seconds that the flush may take at most.
         """
+        if sys.is_finalizing():  # all threads have stopped where they were, locks in hand
+            return
         with safely("close"):
             self.writer.close(timeout)
             if self._exporter is not None:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -71,6 +72,8 @@ def report(where: str, error: BaseException, says: str | None = None) -> None:
         error: What happened.
         says: How the log tells it; that *where* failed unless given.
     """
+    if sys.is_finalizing():  # all other threads have stopped where they were, locks in hand
+        return
     now = time.monotonic()
     with _lock:
         _counts[where] += 1

@@ -182,6 +182,8 @@ class Writer:
     def _flush(self, timeout: float) -> bool:
         if self._spool.empty():
             return True
+        if sys.is_finalizing():  # the thread has stopped, maybe with a lock in hand
+            return False
         self.start()
         deadline = time.monotonic() + timeout
         self._hurry.set()

@@ -169,6 +169,64 @@ thread.start()
 """
 
 
+LOCK_IN_HAND = """
+import atexit, httpx, os, sys, threading, types
+from asgi_llmobs import LLMObs, span
+from tests.calling import URL, ask_sync, question
+
+over, held = threading.Event(), threading.Event()
+
+def hold():
+    over.wait()
+    with obs.spool.lock, obs.writer._idle:
+        held.set()
+        threading.Event().wait()
+
+@atexit.register
+def last():  # after ours: what was registered first runs last
+    over.set()
+    held.wait()
+
+class Chunks(httpx.SyncByteStream):
+    def __iter__(self):
+        yield b"data: {}\\n\\n"
+        yield b"data: {}\\n\\n"
+
+class Late:
+    def __del__(self):
+        ask_sync("as the interpreter ends")
+        next(self.chunks)
+        self.response.close()
+        with span("late"):
+            pass
+        obs.flush()
+        obs.close()
+        os.write(1, b"done")
+
+obs = LLMObs("sqlite:///" + sys.argv[1])
+ask_sync("before")
+client = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, stream=Chunks())))
+late = Late()
+late.itself = late
+late.response = client.send(client.build_request("POST", URL, json=question("streamed")), stream=True)
+late.chunks = late.response.iter_raw()
+next(late.chunks)
+own = {"over": over, "held": held, "obs": obs, "threading": threading}  # a thread that holds on to late would keep it
+threading.Thread(target=types.FunctionType(hold.__code__, own), daemon=True).start()
+"""
+
+
+def test_a24_a_thread_that_stopped_with_a_lock_in_hand(tmp_path: Path) -> None:
+    """What happens after that, in finalizers as the interpreter ends, waits for no lock of ours."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_VERSION"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOCK_IN_HAND, str(tmp_path / "llmobs.db")],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
+
+
 def test_a24_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     """Calls in threads, in exit handlers and in finalizers raise nothing; what came before the end is stored."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTEST_VERSION"}

@@ -169,6 +169,8 @@ class Call:
         if self.done or exchange is None:
             return
         self.done, self.exchange = True, None
+        if sys.is_finalizing():  # see Recorder
+            return
         exchange.end_clock_ns = monotonic_ns()
         exchange.outcome = outcome
         exchange.eof = eof

@@ -29,6 +29,9 @@ EVERY = 64  # calls of which one is timed
 class Recorder:
     """The write side of one engine.
 
+    Once the interpreter is being taken apart nothing is recorded: its other threads have stopped where they were, locks
+    in hand, and who waits for one of those waits for ever.
+
     Args:
         config: Its options.
         spool: Where finished calls go.
@@ -79,11 +82,15 @@ class Recorder:
 
     def progress(self, exchange: Exchange) -> None:
         """More of the answer of a call came in."""
+        if sys.is_finalizing():
+            return
         with PROGRESS:
             self.spool.progress(exchange)
 
     def finish(self, exchange: Exchange) -> None:
         """A call has ended, in whatever way. Synchronous and cheap: it may run in a cancelled generator."""
+        if sys.is_finalizing():
+            return
         with FINISHING:
             if exchange.trace is not None:
                 exchange.trace.told = True
@@ -107,11 +114,15 @@ class Recorder:
 
     def record(self, span: Span) -> None:
         """A span that is complete."""
+        if sys.is_finalizing():
+            return
         with safely("record"):
             self.spool.put(span)
 
     def refuse(self, reason: str) -> None:
         """Something happened that is not to be recorded: counted by its *reason*."""
+        if sys.is_finalizing():
+            return
         with safely("refuse"):
             self.spool.refuse(reason)
 
@@ -152,7 +163,7 @@ def active_recorder(trace: Trace | None = None, own: "Recorder | None" = None) -
         own: The recorder of a client that was wrapped, which wins.
     """
     recorder = _override or own or (trace.recorder if trace is not None else None) or _default
-    if recorder is None or not recorder.active or suppressed() or otel_suppressed():
+    if recorder is None or not recorder.active or suppressed() or otel_suppressed() or sys.is_finalizing():
         return None
     return recorder
 
