@@ -194,6 +194,7 @@ def is_secret_member(name: object) -> bool:
     return isinstance(name, str) and len(name) <= LONGEST_NAME and name.lower().encode("utf-8", "replace") in NAMES
 
 
+@lru_cache(maxsize=1024)
 def is_secret_property(name: str) -> bool:
     """Whether the value of a property of this name is a credential."""
     return is_secret_member(name) or name.lower().encode("utf-8", "replace") in PASSWORDS

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from asgi_llmobs.config import Config
-from asgi_llmobs.credentials import MARK, is_secret_property
+from asgi_llmobs.credentials import MARK, holds_credentials, is_secret_property
 from asgi_llmobs.pipeline.sides import Sides, wire_of
 from asgi_llmobs.pipeline.verdict import (
     Verdict,
@@ -307,8 +307,8 @@ def nameable(said: dict[str, Any]) -> dict[str, Any]:
     """What the app said of a span, by field, without credentials that were taken for names or properties."""
     properties: Mapping[str, str] = said.get("properties") or {}
     texts = [text for text in (*said.values(), *properties, *properties.values()) if isinstance(text, str)]
-    whole = "\n".join(texts)  # one look at all of them instead of one at each
-    if not any(map(is_secret_property, properties)) and safe_text(whole) == whole:
+    whole = "\n".join(texts).encode("utf-8", "replace")  # one look at all of them instead of one at each
+    if not any(map(is_secret_property, properties)) and not holds_credentials(whole, repeats=False):
         return said
     safe = {name: safe_text(value) if isinstance(value, str) else value for name, value in said.items()}
     if properties:
