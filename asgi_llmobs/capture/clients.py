@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from asgi_llmobs.capture.call import Call
 from asgi_llmobs.capture.outbound import begin
 from asgi_llmobs.capture.recorder import Recorder
-from asgi_llmobs.capture.stages import HANDLES, heard, own_method, watch_handle
+from asgi_llmobs.capture.stages import HANDLES, heard_by, own_method, watch_handle
 from asgi_llmobs.capture.streams import NAMES, attach, failed
 from asgi_llmobs.errors import UnsupportedClient
 from asgi_llmobs.safely import guarded
@@ -41,8 +41,7 @@ class WatchedTransport:
         if call is None:
             return inner.handle_request(request)
         try:
-            own = own_method(type(inner)) is not None  # not so where all of them are watched already
-            response = inner.handle_request(heard(request, is_async=False) if own else request)
+            response = inner.handle_request(heard_by(inner, request, is_async=False))
         except BaseException as error:
             failed(call, error)
             raise
@@ -56,8 +55,7 @@ class WatchedTransport:
         if call is None:
             return await inner.handle_async_request(request)
         try:
-            own = own_method(type(inner)) is not None
-            response = await inner.handle_async_request(heard(request, is_async=True) if own else request)
+            response = await inner.handle_async_request(heard_by(inner, request, is_async=True))
         except BaseException as error:
             failed(call, error)
             raise

@@ -15,7 +15,7 @@ from asgi_llmobs.capture.call import FAMILIES, Call
 from asgi_llmobs.capture.outbound import MARKER
 from asgi_llmobs.safely import report
 
-__all__ = ["HANDLES", "heard", "own_method", "watch_handle"]
+__all__ = ["HANDLES", "heard_by", "own_method", "watch_handle"]
 
 HANDLES = {"HTTPTransport": "handle_request", "AsyncHTTPTransport": "handle_async_request"}
 SMALL = 64 * 1024  # bytes that are in the socket's buffer as soon as the headers are
@@ -67,6 +67,11 @@ class Noting:
     async def note_async(self, event: str, info: Any) -> None:
         """What a transport for event loops awaits."""
         self.note(event, info)
+
+
+def heard_by(transport: Any, request: Any, *, is_async: bool) -> Any:
+    """:func:`heard` where *transport* is one of the family's own that is not watched as a class already."""
+    return heard(request, is_async=is_async) if own_method(type(transport)) is not None else request
 
 
 def heard(request: Any, *, is_async: bool) -> Any:

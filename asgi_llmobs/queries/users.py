@@ -11,6 +11,7 @@ from asgi_llmobs.queries.overview import Stretch, whole_days
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.rollups import DAY_HOURS, HOUR_NS
 from asgi_llmobs.store.sketches import percentiles, unpacked
+from asgi_llmobs.store.sums import SUMS
 from asgi_llmobs.store.tables import UserRollupRow
 from asgi_llmobs.store.tables import UserRow as StoredUser
 from asgi_llmobs.store.values import dollars, name
@@ -19,9 +20,6 @@ __all__ = ["Ranked", "SORTS", "UserRow", "get_user", "ranked_users"]
 
 users: Any = StoredUser.__table__  # type: ignore[attr-defined]
 rollups: Any = UserRollupRow.__table__  # type: ignore[attr-defined]
-SUMS = tuple(
-    column.name for column in rollups.columns if column.name not in ("project", "hours", "start", "user_id", "latency")
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

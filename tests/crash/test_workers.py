@@ -10,12 +10,20 @@ import pytest
 
 from asgi_llmobs.errors import StoreError
 from tests.crash.conftest import Place
-from tests.crash.identity import adopt, check, look
+from tests.crash.identity import Found, adopt, check, look
 from tests.crash.servers import Load, weighed
 from tests.crash.test_stop import CAP_SECONDS, crowd
 
 pytestmark = pytest.mark.timeout(120)
 ADOPTED_SECONDS = 10.0
+
+
+def settled(place: Place, load: Load) -> Found:
+    """What is stored once nothing is left to take over: what *load* was told of is there, each once."""
+    adopt(place.url, place.folder)
+    found = look(place.url)
+    check(found, load.acknowledged, load.sent)
+    return found
 
 
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
@@ -35,10 +43,7 @@ def test_sighup_replaces_the_workers(name: str, place: Place) -> None:
         server.signal(signal.SIGTERM)
         server.wait()
 
-    adopt(place.url, place.folder)
-
-    found = look(place.url)
-    check(found, load.acknowledged, load.sent)
+    found = settled(place, load)
     assert all(worker.balanced for worker in found.workers.each)
     assert len(before) >= 6
 
@@ -62,10 +67,8 @@ def test_f2_one_worker_is_killed(name: str, place: Place) -> None:
         seconds = time.monotonic() - killed
         server.signal(signal.SIGTERM)
         server.wait()
-    adopt(place.url, place.folder)
 
-    found = look(place.url)
-    check(found, load.acknowledged, load.sent)
+    found = settled(place, load)
     assert set(found.outcomes.values()) <= {"ok", "interrupted", "cancelled"}
     assert missing == set() and seconds <= ADOPTED_SECONDS * crowd()
     print(f"{name} {place.url.partition(':')[0]}: taken over after {seconds:.1f} s")
@@ -83,10 +86,8 @@ def test_f2_one_worker_after_the_other_is_killed(place: Place) -> None:
         server.pids(4)
         server.signal(signal.SIGTERM)
         server.wait()
-    adopt(place.url, place.folder)
 
-    found = look(place.url)
-    check(found, load.acknowledged, load.sent)
+    found = settled(place, load)
     assert set(found.outcomes.values()) <= {"ok", "interrupted", "cancelled"}
     assert found.roots["running"] == 0
 

@@ -26,6 +26,17 @@ UNREAD = "this exchange could not be read in full"
 CHAT = "https://api.openai.com/v1/chat/completions"
 
 
+def of_many_seeds(one):
+    """A test that goes through *one*, which is given an ``ask`` and a seed, with one seed after the other."""
+
+    def test(ask, seeds):
+        for seed in seeds:
+            one(ask, seed)
+
+    test.__name__, test.__doc__ = one.__name__, one.__doc__
+    return pytest.mark.parametrize("seeds", SEEDS)(test)
+
+
 def calls_of(reading):
     """Names and arguments of the app's own tools; an SDK has empty strings where we have nothing."""
     calls = [call for call in reading.tool_calls if call["name"] not in BUILT_IN]
@@ -79,14 +90,9 @@ def message_of(body):
     return (body["choices"][0].get("message") or {}) if body["choices"] else {}
 
 
-@pytest.mark.parametrize("seeds", SEEDS)
-def test_openai_and_groq_chat(ask, seeds):
+@of_many_seeds
+def test_openai_and_groq_chat(ask, seed):
     """A whole chat completion: the first choice's text and calls, every choice's reason."""
-    for seed in seeds:
-        openai_and_groq_chat(ask, seed)
-
-
-def openai_and_groq_chat(ask, seed):
     values = Values(seed)
     for url, model in (
         (CHAT, ChatCompletion),
@@ -138,14 +144,9 @@ def chunks_of(body, values):
     return [*stream, {**envelope, "choices": [], "usage": body["usage"]}] if body.get("usage") else stream
 
 
-@pytest.mark.parametrize("seeds", SEEDS)
-def test_openai_chat_stream(ask, seeds):
+@of_many_seeds
+def test_openai_chat_stream(ask, seed):
     """A stream says what the SDK's own accumulator says, also where ids are empty or the same."""
-    for seed in seeds:
-        openai_chat_stream(ask, seed)
-
-
-def openai_chat_stream(ask, seed):
     values = Values(seed)
     body = completion(values)
     for choice in body["choices"]:
@@ -238,14 +239,9 @@ def item_events(item, values):
     return [("response.output_item.added", added), *found, ("response.of_tomorrow", {"delta": {"x": 1}})]
 
 
-@pytest.mark.parametrize("seeds", SEEDS)
-def test_openai_responses(ask, seeds):
+@of_many_seeds
+def test_openai_responses(ask, seed):
     """A response whole, as a stream, and as a stream that breaks off before any item is repeated whole."""
-    for seed in seeds:
-        openai_responses(ask, seed)
-
-
-def openai_responses(ask, seed):
     values = Values(seed)
     url, request = "https://api.openai.com/v1/responses", {"model": "m", "input": "x"}
     body = {**values.model(Response), "error": None, "incomplete_details": None, "status": "completed"}
@@ -322,14 +318,9 @@ def anthropic_events(body, values):
     return [(event["type"], event) for event in [*events, {"type": "message_stop"}]]
 
 
-@pytest.mark.parametrize("seeds", SEEDS)
-def test_anthropic_messages(ask, seeds):
+@of_many_seeds
+def test_anthropic_messages(ask, seed):
     """A message of any blocks, of the beta too, whole and as a stream."""
-    for seed in seeds:
-        anthropic_messages(ask, seed)
-
-
-def anthropic_messages(ask, seed):
     values = Values(seed)
     body = values.model(BetaMessage if seed % 2 else Message)
     for answer in (body, values.sse(anthropic_events(body, values))):
@@ -383,14 +374,9 @@ def gemini_objects(body):
     return [{"usageMetadata": {"trafficType": "ON_DEMAND"}}, *found, rest]
 
 
-@pytest.mark.parametrize("seeds", SEEDS)
-def test_gemini(ask, seeds):
+@of_many_seeds
+def test_gemini(ask, seed):
     """An answer of any parts, whole, as events and as one growing array."""
-    for seed in seeds:
-        gemini(ask, seed)
-
-
-def gemini(ask, seed):
     values = Values(seed)
     body = values.model(google_types.GenerateContentResponse)
     for index, candidate in enumerate(body.get("candidates") or ()):
@@ -487,14 +473,9 @@ def texts_of(content):
     return text, "".join(item if isinstance(item, str) else item.get("text", "") for item in pieces)
 
 
-@pytest.mark.parametrize("seeds", SEEDS)
-def test_mistral(ask, seeds):
+@of_many_seeds
+def test_mistral(ask, seed):
     """A chat completion, and the outputs of a conversation."""
-    for seed in seeds:
-        mistral(ask, seed)
-
-
-def mistral(ask, seed):
     values = Values(seed)
     body = completion(values, mistral_types.ChatCompletionResponse)
     message = message_of(body)
@@ -522,14 +503,9 @@ def mistral(ask, seed):
     )
 
 
-@pytest.mark.parametrize("seeds", SEEDS)
-def test_cohere_and_ollama(ask, seeds):
+@of_many_seeds
+def test_cohere_and_ollama(ask, seed):
     """A chat of Cohere's second version, and one of Ollama."""
-    for seed in seeds:
-        cohere_and_ollama(ask, seed)
-
-
-def cohere_and_ollama(ask, seed):
     values = Values(seed)
     body = values.model(cohere_types.V2ChatResponse)
     message = body["message"]

@@ -12,10 +12,10 @@ from asgi_llmobs.filters import Filter
 from asgi_llmobs.queries.figures import edges
 from asgi_llmobs.queries.requests import newest_requests
 from asgi_llmobs.queries.users import SORTS, get_user, ranked_users
+from asgi_llmobs.store.rollups import HOUR_NS
 
 __all__ = ["ROUTES"]
 
-HOUR_NS = 3_600_000_000_000
 PER_PAGE = 50
 NEWEST = 12
 
