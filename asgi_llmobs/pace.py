@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["give_way", "paced"]
+__all__ = ["PAUSE_SECONDS", "give_way", "paced"]
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakMethod
 
+from asgi_llmobs.pace import PAUSE_SECONDS
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.safely import report, safely
@@ -16,7 +17,7 @@ from asgi_llmobs.spool.frames import Kind
 from asgi_llmobs.spool.journal import Journal
 from asgi_llmobs.spool.keeper import Keeper
 from asgi_llmobs.spool.ledger import Ledger, Open
-from asgi_llmobs.spool.queue import Item, Queue
+from asgi_llmobs.spool.queue import GONE, Item, Queue
 from asgi_llmobs.spool.upkeep import Upkeep
 
 __all__ = ["DurableSpool", "SEGMENT"]
@@ -160,8 +161,11 @@ class DurableSpool(Ledger):
             finally:  # whatever fails in there, it is counted
                 if not added and self.queue.spooled == waiting:
                     self.queue.dropped["failed"] += 1
-        if item.late and self.keeper is not None:
-            self.keeper.ring()
+        if self.keeper is not None:
+            if item.late:
+                self.keeper.ring()
+            if self.journal.behind():
+                time.sleep(PAUSE_SECONDS)
         self.wake()
 
     def _end(self, entry: Exchange) -> Item:
@@ -243,8 +247,13 @@ class DurableSpool(Ledger):
         with self.lock:
             taken, self._taken = self._taken, []
             places = [place for item in taken for place in item.places]
-            for item in taken:
-                self.queue.forget(item)
+            try:
+                for item in taken:
+                    self.queue.forget(item)
+            except BaseException:  # the others are stored once more, which changes nothing
+                self._taken = [item for item in taken if item.state != GONE]
+                self._stored += len(taken) - len(self._taken)
+                raise
             self._stored += stored
             self.queue.dropped.update(dropped)
         self.journal.release(places)

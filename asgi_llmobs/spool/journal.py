@@ -20,6 +20,7 @@ logger = logging.getLogger("asgi_llmobs")
 RETRY_SECONDS = 5.0
 QUIET_SECONDS = 60.0  # between two lines in the log
 SYNC_SECONDS = 1.0  # what a power failure may cost
+BEHIND_SECONDS = 0.02  # a disk does what it is asked for in less, mostly
 STALL_SECONDS = 0.5  # a disk that does not answer for so long is left alone
 SPARES = 3  # that are kept ready where files fill quickly
 
@@ -66,6 +67,7 @@ class Journal:
         self._left: list[Segment] = []  # deleted, cut short, or of a folder that is gone: read as long as possible
         self._filled = 0  # files since the last look
         self._begun = False  # a file was appended to
+        self._short = False  # the last file that stood ready was taken
         self._retry_at = 0.0
         self._warned_at = -QUIET_SECONDS
         self._synced_at = 0.0
@@ -102,6 +104,14 @@ class Journal:
         if self.working or self._folder is None and self.trouble is None:
             return None
         return "the disk does not answer" if self._stalled() else self.trouble or "no file is ready yet"
+
+    def behind(self) -> bool:
+        """Whether the thread that looks after files does not get to run, as where the app computes on and on."""
+        since = self._busy_at
+        if not (since or self._short):
+            return False
+        waited = time.monotonic() - since if since else 0.0
+        return waited <= STALL_SECONDS and (self._short or waited > BEHIND_SECONDS)
 
     def _stalled(self) -> bool:
         since = self._busy_at
@@ -151,6 +161,7 @@ class Journal:
             self._begun = True
             self._rest(segment)
             self._filled += 1
+        self._short = not ready
         self._ring()
         return segment
 
@@ -198,7 +209,7 @@ class Journal:
             self._sequence += 1
             sequence, at = self._sequence, segment.reserve(needed)
         try:
-            if segment.intact():
+            if segment.reaches(at, at + needed):
                 segment.fill(at, kind, call, sequence, payload)
                 return segment, at
         except (OSError, ValueError) as error:
@@ -226,6 +237,8 @@ class Journal:
         """Make room for what comes, bring to the disk what came, wipe what is done with; the files that are lost."""
         with safely("spool files"), self._disk():
             lost = self._lost()
+            if not self._ready:  # the app may need one before all else is done
+                self._stock()
             self._settle()
             self._stock()
             self._turn()
@@ -282,6 +295,8 @@ class Journal:
             empty = [segment for segment in self._full if segment.live <= 0]
             self._full = [segment for segment in self._full if segment.live > 0]
         for segment in (*resting, *empty):
+            if self._short:
+                self._stock()
             self._still_busy()
             try:
                 self._sort(segment)
@@ -309,6 +324,7 @@ class Journal:
                 return
         else:
             segment.sync()
+        self._still_busy()
         if segment.size - segment.used > segment.size // 4 and len(self._ready) < SPARES:
             segment.ready()
             self._still_busy()
@@ -337,6 +353,7 @@ class Journal:
             if extra is not None:
                 self._resting.append(extra)
         self._filled = 0
+        self._short = False
         with self._spool_lock:
             if self._active is None and self._ready:
                 self._begun = True

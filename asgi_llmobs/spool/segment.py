@@ -5,8 +5,9 @@ import mmap
 import os
 import secrets
 import struct
+import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -22,6 +23,9 @@ FIXED = struct.Struct("<8sHHII")  # magic, version, bytes of origin, salt, check
 HEADER = 1_024
 DONE, MOVED = b"\xd5", b"\x2e"  # far apart: no flipped bit makes one of them
 STEP = 256 * 1024
+POPULATE = 23  # MADV_POPULATE_WRITE, of Linux 5.14: an error for a page that could not be written to
+PAGE = -mmap.PAGESIZE
+Probe = Callable[[int, int, int], None]
 ZEROS = bytes(STEP)
 
 
@@ -42,7 +46,7 @@ class Segment:
         salt: Of its checksums.
     """
 
-    __slots__ = ("_map", "_view", "descriptor", "limit", "live", "path", "salt", "size", "synced", "used")
+    __slots__ = ("_map", "_probe", "_view", "descriptor", "limit", "live", "path", "salt", "size", "synced", "used")
 
     def __init__(self, path: str, descriptor: int, size: int, salt: int) -> None:
         self.path = path
@@ -54,6 +58,7 @@ class Segment:
         self.live = 0  # records that something still waits in
         self._map: mmap.mmap | None = None
         self._view: memoryview | None = None
+        self._probe: Probe | None = None
 
     @classmethod
     def make(cls, path: str, size: int, origin: Mapping[str, Any]) -> "Segment":
@@ -99,6 +104,7 @@ class Segment:
         if self._view is None:
             self._map = mmap.mmap(self.descriptor, self.size)
             self._view = memoryview(self._map)
+            self._probe = probe(self._map)
         fill(self._view, self.used, self.size)
         self.limit = self.size
 
@@ -106,8 +112,18 @@ class Segment:
         """Whether *size* bytes can be appended at once."""
         return self._view is not None and self.used + size <= self.limit
 
-    def intact(self) -> bool:
-        """Whether the file has its length: writing beyond its end would kill the process."""
+    def reaches(self, begin: int, end: int) -> bool:
+        """Whether the file goes from *begin* to *end*: writing beyond its end would kill the process."""
+        probe = self._probe
+        if probe is not None:  # other than a look at its length this does not let go of the interpreter
+            first = begin & PAGE
+            try:
+                probe(POPULATE, first, end - first)
+                return True
+            except OSError:
+                return False
+            except ValueError:  # let go of in this very moment
+                pass
         return os.lseek(self.descriptor, 0, os.SEEK_END) >= self.size
 
     def reserve(self, size: int) -> int:
@@ -137,7 +153,7 @@ class Segment:
         view, size, at = self._view, (HEAD + len(payload) + 7) & -8, self.used
         if view is None or at + size > self.limit:
             return None
-        if os.lseek(self.descriptor, 0, 2) < self.size:
+        if not self.reaches(at, at + size):
             self.limit = 0
             raise OSError(errno.EIO, "the file was cut short by somebody")
         self.used = at + size  # before it is written: a finalizer may append another one in the meantime
@@ -153,7 +169,7 @@ class Segment:
         Raises:
             OSError: The file cannot be written.
         """
-        if not self.intact():
+        if not self.reaches(at, at + HEAD):
             return
         view = self._view
         if view is not None and at < self.limit:
@@ -167,6 +183,7 @@ class Segment:
     def detach(self) -> None:
         """Nothing more is appended: the memory is given back, what waits in it can still be read."""
         self.limit = 0
+        self._probe = None
         view, self._view, mapped, self._map = self._view, None, self._map, None
         if view is not None:
             view.release()
@@ -217,6 +234,18 @@ class Segment:
             os.unlink(self.path)
 
 
+def probe(mapped: mmap.mmap) -> Probe | None:
+    """What tells of its pages whether they can be written to, where the system has that."""
+    advise: Probe | None = getattr(mapped, "madvise", None)
+    if advise is None or not sys.platform.startswith("linux"):
+        return None
+    try:
+        advise(POPULATE, 0, mmap.PAGESIZE)
+    except OSError:
+        return None
+    return advise
+
+
 def fill(view: memoryview, begin: int, end: int) -> None:
     """Write zeros.
 
@@ -224,10 +253,12 @@ def fill(view: memoryview, begin: int, end: int) -> None:
     """
     source = os.open("/dev/zero", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
-        for at in range(begin, end, STEP):
-            with view[at : min(at + STEP, end)] as piece:
-                if os.readv(source, [piece]) != len(piece):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        while begin < end:
+            with view[begin:end] as piece:
+                got = os.readv(source, [piece])
+            if not got:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            begin += got  # less than all of it where a signal came
     finally:
         os.close(source)
 

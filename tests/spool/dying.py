@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,6 +13,9 @@ import httpx
 
 from asgi_llmobs import LLMObs
 from tests.calling import URL, answer, ask_sync, question
+
+BUSY = 4_000
+FILLER = "x" * 1_500
 
 
 class Endless(httpx.SyncByteStream):
@@ -58,6 +62,14 @@ def load() -> None:
     time.sleep(60)
 
 
+def busy() -> None:
+    """One thread that never waits for anything: no other thread has the interpreter unless it takes it. Then killed."""
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        for number in range(BUSY):
+            client.post(URL, json=question(f"{number} {FILLER}"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def leave() -> None:
     """No hook runs."""
     ask_on("a", 20)
@@ -77,7 +89,6 @@ def fork() -> None:
 def limited() -> None:
     """No file may grow any more: what the app does goes on."""
     import resource
-    import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
@@ -95,4 +106,4 @@ def ask_and_tell() -> None:
 
 
 engine = LLMObs(sys.argv[2] if "://" in sys.argv[2] else f"sqlite:///{sys.argv[2]}")
-{"load": load, "leave": leave, "fork": fork, "limited": limited, "tell": ask_and_tell}[sys.argv[1]]()
+{"load": load, "busy": busy, "leave": leave, "fork": fork, "limited": limited, "tell": ask_and_tell}[sys.argv[1]]()

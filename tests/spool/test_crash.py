@@ -101,6 +101,19 @@ def test_p4_kill_9_under_load(number: int, tmp_path: Path) -> None:
     killed(tmp_path / "llmobs.db", 0.05 + 0.13 * number)
 
 
+def test_p4_kill_9_of_a_process_whose_other_threads_hardly_run(tmp_path: Path) -> None:
+    """Where the app keeps the interpreter to itself, files are ready in time all the same."""
+    database = tmp_path / "llmobs.db"
+    process = start("busy", database)
+    assert process.communicate() == (b"", b"")
+
+    adopt(database)
+
+    rows = stored(database)
+    assert Counter(outcome for outcome, _ in rows) == {"ok": 4_000}
+    assert len({text.split()[0] for _, text in rows}) == 4_000
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_p4_kill_9_twenty_times(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.spool import DurableSpool, Entry
 from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import queue as queue_module
+from asgi_llmobs.spool import segment as segment_module
 from asgi_llmobs.spool import upkeep as upkeep_module
 from tests.spool.calls import call, finish, span, stream
 from tests.spool.test_durable import ROOT, balanced, drain, files, texts
@@ -51,11 +52,17 @@ def written(tmp_path: Path) -> bytes:
     return b"".join(path.read_bytes() for path in files(tmp_path))
 
 
-def test_f30_a_file_that_is_cut_short_kills_nobody(tmp_path: Path, spool: DurableSpool) -> None:
+@pytest.mark.parametrize("probes", [True, False], ids=["by-its-pages", "by-its-length"])
+@pytest.mark.parametrize("size", [0, 5_000])
+def test_f30_a_file_that_is_cut_short_kills_nobody(
+    tmp_path: Path, spool: DurableSpool, monkeypatch: pytest.MonkeyPatch, size: int, probes: bool
+) -> None:
     """Writing to it would end the process; instead it is left, and what stood in it is written again."""
-    spool.put(finish(call(), b"before"))
+    if not probes:  # an older Linux, another system
+        monkeypatch.setattr(segment_module, "probe", lambda mapped: None)
+    spool.put(finish(call(), b"before" + b" " * 6_000))
     for path in files(tmp_path):
-        os.truncate(path, 0)
+        os.truncate(path, size)
     spool.begin(entry := call())
     spool.put(finish(entry, b"between"))
     assert not spool.counters().durable and spool.counters().trouble
@@ -65,7 +72,31 @@ def test_f30_a_file_that_is_cut_short_kills_nobody(tmp_path: Path, spool: Durabl
 
     assert spool.counters().durable and spool.counters().trouble is None
     spool.forsake()
-    assert sorted(texts(left(tmp_path))) == [b"after", b"before", b"between"]
+    assert [text.strip() for text in sorted(texts(left(tmp_path)))] == [b"after", b"before", b"between"]
+
+
+def test_a_writer_that_fails_while_it_lets_go_of_what_is_stored(
+    spool: DurableSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had not let go of yet is given to it once more, and the counters add up all the time."""
+    for number in range(3):
+        spool.put(finish(call(), b"%d" % number))
+    assert len(spool.take(10)) == 3
+    forget = queue_module.Queue.forget
+
+    def fails(queue: queue_module.Queue, item: queue_module.Item) -> None:
+        if queue.spooled == 2:
+            raise MemoryError
+        forget(queue, item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue_module.Queue, "forget", fails)
+        with pytest.raises(MemoryError):
+            spool.done(3, {})
+    assert balanced(spool) and spool.counters().spooled == 2
+    assert texts(spool.take(10)) == [b"1", b"2"]
+    spool.done(2, {})
+    assert balanced(spool) and spool.empty() and spool.counters().stored == 3
 
 
 def test_f30_files_that_are_deleted_are_written_again(
