@@ -4,8 +4,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from contextvars import ContextVar, Token
+from typing import Any, TypeVar
 
 from asgi_llmobs.records import Span
 
@@ -13,6 +13,7 @@ __all__ = [
     "Place",
     "Trace",
     "current_place",
+    "give_back",
     "left_place",
     "new_span_id",
     "new_trace_id",
@@ -25,6 +26,7 @@ MAX_SPANS = 5_000  # of one trace: beyond, calls are counted and the trace is ma
 GRACE_NS = 10_000_000_000  # what a task begins later than this after its request is no part of it any more
 OPEN_GRACE_NS = 600_000_000_000  # the same for what it begins inside a span of the trace that is still open
 
+T = TypeVar("T")
 # the OS seeds it; a fork draws on: two processes must never make the same ids
 _random = random.SystemRandom()
 _bits = random.Random(_random.getrandbits(128))
@@ -140,7 +142,19 @@ class Place:
 
 
 place: ContextVar[Place | None] = ContextVar("llmobs_place", default=None)
-_suppressed: ContextVar[bool] = ContextVar("llmobs_suppressed", default=False)
+_suppressed: ContextVar[object] = ContextVar("llmobs_suppressed", default=None)  # whatever it is, by whom
+
+
+def give_back(variable: ContextVar[T | None], token: Token[T | None], own: T) -> None:
+    """Undo the setting of *variable* to *own*, wherever we are: the block of a generator may end in another context.
+
+    There only a copy of what was set is undone; what somebody else set there stays.
+    """
+    try:
+        variable.reset(token)
+    except ValueError:
+        if variable.get() is own:
+            variable.set(None if token.old_value is Token.MISSING else token.old_value)
 
 
 def current_place() -> Place | None:
@@ -157,7 +171,7 @@ def left_place() -> Place | None:
 
 def suppressed() -> bool:
     """Whether the code that runs now is not to be recorded."""
-    return _suppressed.get()
+    return _suppressed.get() is not None
 
 
 @contextmanager
@@ -166,10 +180,9 @@ def suppress() -> Iterator[None]:
 
     OpenTelemetry's own ``suppress_instrumentation`` is honoured likewise.
     """
-    before = _suppressed.get()
-    _suppressed.set(True)
+    own = object()
+    token = _suppressed.set(own)
     try:
         yield
     finally:
-        # set, not reset: a generator may be closed in another context, where a token is refused
-        _suppressed.set(before)
+        give_back(_suppressed, token, own)

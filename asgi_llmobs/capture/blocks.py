@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextvars import Token
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +12,7 @@ from asgi_llmobs.capture.clients import instrument_for
 from asgi_llmobs.capture.recorder import Recorder, active_recorder, bridged, otel_parent
 from asgi_llmobs.capture.serialize import as_text
 from asgi_llmobs.capture.tracebacks import STACKTRACE, traceback_of
-from asgi_llmobs.context import Place, Trace, current_place, new_span_id, place
+from asgi_llmobs.context import Place, Trace, current_place, give_back, new_span_id, place
 from asgi_llmobs.records import Kind, Outcome, Span
 from asgi_llmobs.safely import message_of, safely
 
@@ -60,7 +61,7 @@ class OpenSpan:
         self._place: Place | None = None
         self._recorder: Recorder | None = None
         self._parent_id: str | None = None
-        self._before: Place | None = None
+        self._token: Token[Place | None] | None = None
         self._caller: str | None = None
         self._input_text: tuple[Any, str | None] = (None, None)
         self._start = self._clock = 0
@@ -128,16 +129,15 @@ class OpenSpan:
     def enter(self) -> None:
         """Become the current place."""
         with safely("span"):
-            self._before = place.get()
             if self._place is not None:
-                place.set(self._place)
+                self._token = place.set(self._place)
 
     def leave(self) -> None:
-        """Give the place back. Sets the value instead of resetting a token: the context may be another one."""
+        """Give the place back; in a context of somebody else, which has a place of its own, that one stays."""
         with safely("span"):
-            if self._place is not None:
-                place.set(self._before)
-            self._before = None
+            token, self._token = self._token, None
+            if token is not None and self._place is not None:
+                give_back(place, token, self._place)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Stop the clock and record; only the first time counts."""
