@@ -22,6 +22,10 @@ from asgi_llmobs.spool import Entry, Spool
 __all__ = ["Sink", "Writer"]
 
 BATCH = 500
+BACKLOG = 2 * BATCH  # so many wait only where the writer hardly gets to run, or the store is away
+BREATH, MOST = 0.0002, 4  # the pause that each call of the app makes for it then, times how far it is behind
+UNDISTURBED_SECONDS = 0.0002  # that such a pause takes longer where nobody else wanted the interpreter
+ALONE_SECONDS, LONGEST_ALONE_SECONDS = 0.005, 5.0  # until the next pause after one of those
 GATHER_SECONDS = 0.2  # a batch gathers for so long, unless it is full before: small ones cost twice as much a call
 GLANCE_SECONDS = 0.05  # how often it is looked whether it is: each time the app has to let go of the interpreter
 PAUSE_SECONDS = 0.25  # longest time that a finished call waits while the store is well
@@ -125,6 +129,8 @@ class Writer:
         self._start_lock = threading.Lock()
         self._turn_lock = threading.Lock()
         self._pausing = False
+        self._working = False  # what is waited for then is the interpreter, mostly
+        self._alone_until, self._alone_seconds = 0.0, ALONE_SECONDS
         self._failures = 0  # in a row
         self._no_thread_until = 0.0
         self._full_since: int | None = None  # how many bodies the spool had given up when the store's disk was full
@@ -161,10 +167,30 @@ class Writer:
         atexit.register(self.close)
 
     def woken(self) -> None:
-        """Something was put into the spool."""
+        """Something was put into the spool.
+
+        Where the app computes on and on, the thread would get to run for a hundredth of the time: once it has fallen
+        behind, each call of the app makes room for it.
+        """
         if self._thread is None or not self._thread.is_alive():
             self.start()
         self._bell.ring()
+        if self._working:
+            behind = self._spool.waiting() // BACKLOG
+            if behind:
+                self._make_room(behind)
+
+    def _make_room(self, behind: int) -> None:
+        """Let the thread run for a moment; not again soon where it did not want to, as when it waits for the store."""
+        began, pause = time.monotonic(), BREATH * min(behind, MOST)
+        if began >= self._alone_until:
+            time.sleep(pause)
+            now = time.monotonic()
+            if now - began < pause + UNDISTURBED_SECONDS:
+                self._alone_seconds = min(2 * self._alone_seconds, LONGEST_ALONE_SECONDS)
+                self._alone_until = now + self._alone_seconds
+            else:
+                self._alone_seconds = ALONE_SECONDS
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything that is in the spool now is stored.
@@ -306,7 +332,7 @@ class Writer:
     def _gather(self, stop: threading.Event) -> None:
         """Let a batch grow, if one has begun."""
         enough = time.monotonic() + GATHER_SECONDS
-        while not stop.is_set() and 0 < self._spool.counters().spooled < BATCH and time.monotonic() < enough:
+        while not stop.is_set() and 0 < self._spool.waiting() < BATCH and time.monotonic() < enough:
             if self._hurry.wait(GLANCE_SECONDS):
                 break
 
@@ -320,7 +346,11 @@ class Writer:
                 if not batch:
                     break
                 full = len(batch) >= BATCH
-                self._write(batch)
+                self._working = True
+                try:
+                    self._write(batch)
+                finally:
+                    self._working = False
         running = self._spool.running(RUNNING_AFTER_NS)
         if running:
             records = [record for exchange in running if (record := self._made(self._pipeline.running, exchange))]

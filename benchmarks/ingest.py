@@ -3,7 +3,8 @@
     python -m benchmarks.ingest [--spans 20000] [--batch 200] [--store URL] [--profile STAGE]
 
 Exchanges are made beforehand. Measured is what the writer thread does with them: reading, pricing, redaction (the
-pipeline), then rows, compression, full-text index, totals and commits (the store).
+pipeline), then rows, compression, full-text index, totals and commits (the store). Beside
+it stands what rows written by hand take in the same run (`floor.py`).
 """
 
 import argparse
@@ -24,6 +25,7 @@ from asgi_llmobs.pricing import Pricer
 from asgi_llmobs.spool import Entry
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
+from benchmarks.floor import floor
 from benchmarks.generate import entries
 
 __all__ = ["fill"]
@@ -62,6 +64,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what was made beforehand is no load of a real writer
     with tempfile.TemporaryDirectory() as folder:
+        least = floor(f"{folder}/floor.db", made, options.batch)
+        least_disk = size_of(f"{folder}/floor.db")
         database = Database(options.store or f"sqlite:///{folder}/llmobs.db")
         with database.write():
             pass  # the schema is made
@@ -69,13 +73,19 @@ def main() -> None:
         working, storing = fill(database, made, options.batch, options.profile)
         wall = time.perf_counter() - begin
         database.dispose()
-        disk = sum(os.path.getsize(path) for path in glob.glob(f"{folder}/llmobs.db*"))
+        disk = size_of(f"{folder}/llmobs.db")
     count = len(made)
     print(f"{count} spans, {payload / count:.0f} bytes of payload a span, batches of {options.batch}")
     print(f"pipeline {working / count * 1e6:.0f} us a span, store {storing / count * 1e6:.0f} us a span")
     print(f"{(working + storing) / count * 1000:.3f} CPU s per 1,000 spans, {count / wall:.0f} spans/s")
     if disk:
         print(f"{disk / count:.0f} bytes on disk a span")
+    print(f"by hand: {least / count * 1000:.3f} CPU s per 1,000 spans, {least_disk / count:.0f} bytes on disk a span")
+
+
+def size_of(path: str) -> int:
+    """Bytes of a SQLite file and of what stands beside it."""
+    return sum(os.path.getsize(each) for each in glob.glob(f"{path}*"))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,9 @@ class Spool(Protocol):
     def empty(self) -> bool:
         """Whether nothing waits."""
 
+    def waiting(self) -> int:
+        """How many wait, about: nobody is waited for to tell."""
+
     def counters(self) -> Counters:
         """Exact numbers, at this moment."""
 

@@ -77,6 +77,10 @@ class Ledger:
         """Whether nothing waits."""
         return not self.queue.spooled
 
+    def waiting(self) -> int:
+        """How many wait."""
+        return self.queue.spooled
+
     def note(self, state: Open) -> None:
         """Write down what came in of an answer that goes on, in pieces that cost little; a large one is left."""
         entry = state.entry

@@ -143,6 +143,10 @@ class MemorySpool:
         with self._lock:
             return not (self._arrived or self._waiting or self._taken)
 
+    def waiting(self) -> int:
+        """How many wait, about: nobody is waited for to tell."""
+        return len(self._arrived) + len(self._waiting) + len(self._taken)
+
     def tend(self) -> None:
         """Nothing has to be looked after."""
 

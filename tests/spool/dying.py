@@ -64,10 +64,24 @@ def load() -> None:
 
 def busy() -> None:
     """One thread that never waits for anything: no other thread has the interpreter unless it takes it. Then killed."""
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
-        for number in range(BUSY):
-            client.post(URL, json=question(f"{number} {FILLER}"))
+    compute(BUSY)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def compute(calls: int) -> None:
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        for number in range(calls):
+            client.post(URL, json=question(f"{number} {FILLER}"))
+
+
+def keep_up() -> None:
+    """The same for longer, once the store is open; then the counters."""
+    compute(1)
+    engine.flush()
+    sys.setswitchinterval(0.5)  # so long another thread waits for this one, where it makes no room itself
+    compute(2 * BUSY)
+    say(json.dumps({"stats": engine.stats()._asdict()}, default=dict))
+    os._exit(0)
 
 
 def leave() -> None:
@@ -106,4 +120,7 @@ def ask_and_tell() -> None:
 
 
 engine = LLMObs(sys.argv[2] if "://" in sys.argv[2] else f"sqlite:///{sys.argv[2]}")
-{"load": load, "busy": busy, "leave": leave, "fork": fork, "limited": limited, "tell": ask_and_tell}[sys.argv[1]]()
+WAYS = {
+    "load": load, "busy": busy, "keep-up": keep_up, "leave": leave, "fork": fork, "limited": limited, "tell": ask_and_tell,
+}  # fmt: skip
+WAYS[sys.argv[1]]()

@@ -114,6 +114,16 @@ def test_p4_kill_9_of_a_process_whose_other_threads_hardly_run(tmp_path: Path) -
     assert len({text.split()[0] for _, text in rows}) == 4_000
 
 
+def test_the_writer_keeps_up_with_a_process_that_computes_on_and_on(tmp_path: Path) -> None:
+    """Its calls make room for it: otherwise it would have the interpreter for some hundredths of the time."""
+    out, errors = start("keep-up", tmp_path / "llmobs.db").communicate()
+
+    stats = json.loads(out)["stats"]
+    assert errors == b""
+    assert stats["captured"] == 8_001 == stats["stored"] + stats["spooled"]
+    assert stats["stored"] > 500  # without that room it is one
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_p4_kill_9_twenty_times(tmp_path: Path) -> None:
