@@ -121,6 +121,7 @@ def ask_and_tell() -> None:
 
 engine = LLMObs(sys.argv[2] if "://" in sys.argv[2] else f"sqlite:///{sys.argv[2]}")
 WAYS = {
-    "load": load, "busy": busy, "keep-up": keep_up, "leave": leave, "fork": fork, "limited": limited, "tell": ask_and_tell,
+    "load": load, "busy": busy, "keep-up": keep_up, "leave": leave, "fork": fork, "limited": limited,
+    "tell": ask_and_tell,
 }  # fmt: skip
 WAYS[sys.argv[1]]()
