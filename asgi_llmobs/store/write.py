@@ -17,6 +17,7 @@ from asgi_llmobs.store import scores, search
 from asgi_llmobs.store.attempts import attempt_of, attempt_row, attempts_of, superseded
 from asgi_llmobs.store.contents import unpacked_content
 from asgi_llmobs.store.database import Database, first_key, in_chunks, insert, new_keys
+from asgi_llmobs.store.fitting import fitted
 from asgi_llmobs.store.merging import Merging
 from asgi_llmobs.store.rows import (
     MESSAGE,
@@ -99,7 +100,8 @@ class Sink:
     def write(self, batch: Sequence[Span]) -> Written:
         """Store all of *batch* in one transaction; a record that was stored before is not stored twice.
 
-        A record that the database refuses is left out and counted; its neighbours are stored.
+        A record that the database refuses is left out and counted, if it does so without most of the content too; its
+        neighbours are stored.
 
         Raises:
             StoreError: The database cannot be reached or is full; nothing of the batch was stored, try again later.
@@ -121,7 +123,8 @@ class Sink:
             if not from_a_bad_value(error.__cause__):
                 raise
         if len(batch) == 1:
-            return Written(0, 1)
+            smaller = fitted(batch[0])
+            return Written(0, 1) if smaller is None else self.write([smaller])
         half = len(batch) // 2
         left, right = self.write(batch[:half]), self.write(batch[half:])
         return Written(left.stored + right.stored, left.refused + right.refused)
