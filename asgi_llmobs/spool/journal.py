@@ -237,10 +237,12 @@ class Journal:
         """Make room for what comes, bring to the disk what came, wipe what is done with; the files that are lost."""
         with safely("spool files"), self._disk():
             lost = self._lost()
-            if not self._ready:  # the app may need one before all else is done
+            if self._ready:
+                self._settle()
                 self._stock()
-            self._settle()
-            self._stock()
+            else:  # the app may need one before all else is done
+                self._stock()
+                self._settle()
             self._turn()
             return lost
         return []
