@@ -1,14 +1,21 @@
 """Very large requests: bounded in memory and in the store, neither read nor held up in the app's own task."""
 
+import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from asgi_llmobs import LLMObs
+from asgi_llmobs.filters import Filter
+from asgi_llmobs.queries.requests import get_request, list_requests
+from tests.calling import URL
 from tests.capture.large_script import TIMES
 from tests.processes import ROOT
 
@@ -37,6 +44,33 @@ def sent(kind: str, folder: Path, grown_kb: int, seconds: float = 55) -> Any:
     assert found["rows"] == calls
     assert [status for status, _ in found["pages"]] == [200, 200]
     return found
+
+
+@pytest.mark.parametrize("length", [500_000, 3_000_000])
+def test_p40_far_more_than_is_kept(database_url: str, length: int) -> None:
+    """Of request and answer head and tail are kept, and the size of the whole; neighbours are stored as they are."""
+    words = random.Random(length).randbytes(length // 2).hex(" ", 8)
+    sent = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": words}]}).encode()
+    choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
+    got = json.dumps({"id": "c", "model": "gpt-4o", "choices": [choice]}).encode()
+    obs = LLMObs(database_url, instrument="off", max_body=100_000)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=httpx.ByteStream(got)))
+    client = obs.wrap(httpx.Client(transport=transport))
+    for content in (b"{}", sent, b"{}"):
+        assert client.post(URL, content=content, headers={"content-type": "application/json"}).content == got
+    assert obs.flush(40)
+    rows = list_requests(obs.database, Filter()).rows
+    found = [get_request(obs.database, row.id, project="default") for row in rows]
+    obs.close()
+
+    large = [one.request for one in found if one is not None and one.request.request_body.size > 2]  # type: ignore[union-attr]
+    assert (len(found), len(large)) == (3, 1)
+    for body, whole in ((large[0].request_body, sent), (large[0].response_body, got)):
+        assert body is not None and len(body.content) == 100_000
+        assert (body.size, body.truncated) == (len(whole), True)
+        assert whole.startswith(body.content[:75_000]) and whole.endswith(body.content[-12_000:])
+        if body is large[0].response_body or length < 800_000:
+            assert body.sha256 == hashlib.sha256(whole).hexdigest()
 
 
 @pytest.mark.slow
