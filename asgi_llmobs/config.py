@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import FrozenInstanceError, field, fields
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -48,7 +48,7 @@ def option(default: Any, help_text: str, *, env: str | None = None, parse: str =
     return field(default=default, metadata={"help": help_text, "env": env, "parse": parse})
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, repr=False, kw_only=True)
 class Config:
     """The options of one engine. ``Config.make(...)`` fills what is not given from the environment."""
 
@@ -167,6 +167,11 @@ class Config:
         self._check_trust()
         self._check_store()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self):  # set at construction; what is set later would reach some of the parts only
+            raise FrozenInstanceError(f"cannot change the option {name!r} of an engine")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         """What is not the default, without what is or may hold a secret: it ends up in logs and error reports."""
         changed = (item for item in OPTIONS if getattr(self, item.name) != item.default)
@@ -237,7 +242,7 @@ class Config:
         return cls(**values, origins=origins)
 
 
-@record(frozen=True)
+@record(frozen=True, kw_only=True)
 class Option:
     """One row of the table."""
 
@@ -301,11 +306,11 @@ NOT_FROM_ENVIRONMENT = {"record", "session", "user", "providers", "prices", "aut
 
 OPTIONS: tuple[Option, ...] = tuple(
     Option(
-        item.name,
-        item.default,
-        item.metadata["help"],
-        item.metadata["env"] or environment_name(item.name),
-        None if item.name in NOT_FROM_ENVIRONMENT else item.metadata["parse"],
+        name=item.name,
+        default=item.default,
+        help=item.metadata["help"],
+        env=item.metadata["env"] or environment_name(item.name),
+        parse=None if item.name in NOT_FROM_ENVIRONMENT else item.metadata["parse"],
     )
     for item in fields(Config)
     if "help" in item.metadata

@@ -7,7 +7,7 @@ monotonic clock counted from the start of the span.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -473,7 +473,7 @@ class Score:
         return self.kind == ScoreKind.NOTE or self.value is not None or self.label is not None
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Annotations:
     """The annotations of one call. ``None`` where a header is absent."""
 
@@ -491,7 +491,7 @@ class Annotations:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True, eq=False, repr=False)
+@record(frozen=False, eq=False, repr=False, slots=True, kw_only=True)
 class Exchange:
     """One attempt as capture saw it: bytes and clocks, nothing read yet. The pipeline turns it into a record.
 

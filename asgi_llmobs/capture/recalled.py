@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from asgi_llmobs.capture import annotations
 from asgi_llmobs.capture.nodes import nodes
 from asgi_llmobs.capture.recorder import Recorder
 from asgi_llmobs.context import Place, Trace, new_span_id
+from asgi_llmobs.frozen import record
 from asgi_llmobs.providers import GENERIC, PROVIDERS, Match, match
 from asgi_llmobs.providers.otel import dumped
 from asgi_llmobs.records import Annotations, Exchange, Kind, Outcome, Span
@@ -36,7 +37,7 @@ STREAM_SHAPES: tuple[tuple[str, bytes], ...] = (
 )
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@record(frozen=False, eq=False, repr=False, kw_only=True)
 class Recalled:
     """What was told of one call or step. Times are nanoseconds, since 1970 or since its start."""
 

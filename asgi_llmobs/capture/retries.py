@@ -5,9 +5,9 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
+from asgi_llmobs.frozen import record
 from asgi_llmobs.records import Exchange
 
 __all__ = ["Past", "Retries", "retries", "retry_key", "retryable", "task_key"]
@@ -18,7 +18,7 @@ MAX_WAITING = 10_000
 COMPARED = 64 * 1024  # bytes at each end of a body: hashing fifty megabytes would hold up the event loop
 
 
-@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+@record(frozen=False, eq=False, repr=False, slots=True, kw_only=True)
 class Past:
     """What is remembered of an attempt that is over: no bodies, so that remembering costs nothing."""
 

@@ -1,16 +1,17 @@
 """An answer while it is put together: the parts of one choice in order, from a whole body or a stream's pieces."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from asgi_llmobs.frozen import record
 from asgi_llmobs.providers.values import parsed_arguments
 from asgi_llmobs.records import Message, Part, Reading
 
 __all__ = ["Draft"]
 
 
-@dataclass(slots=True, kw_only=True, eq=False, repr=False)
+@record(frozen=False, eq=False, repr=False, slots=True, kw_only=True)
 class Block:
     """A part that is still growing."""
 

@@ -1,10 +1,11 @@
 """Form bodies (``multipart/form-data``) of uploads: fields as text, files by name, type and size only."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import orjson
 
+from asgi_llmobs.frozen import record
 from asgi_llmobs.providers.values import modality_of
 from asgi_llmobs.records import Part
 
@@ -16,7 +17,7 @@ MAX_PARTS = 1000
 MAX_FIELD = 65536  # bytes of a field that are read; a longer one is no parameter
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(frozen=False, eq=False, repr=False, slots=True, kw_only=True)
 class Form:
     """A form body."""
 
