@@ -5,17 +5,18 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.records import Body
 
 __all__ = ["alike", "distinct", "equal_start", "is_text", "keep", "slim", "without_repeats", "without_vectors"]
 
 SLIM_ABOVE = 64 * 1024
 # whole base64 strings of images and audio; a possessive class so that it never backtracks
-BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16384,}+={0,2}")
+BASE64_RUN = rb"[A-Za-z0-9+/_-]{16384,}+={0,2}"
 HALF = 8192
-HALF_RUN = re.compile(rb"[A-Za-z0-9+/_-]{8192}")
-VECTOR = re.compile(rb"\[(?:\s*+-?+[0-9][0-9.eE+-]*+\s*+,?+){16,}+\]")
-BASE64_EMBEDDING = re.compile(rb'("embedding"\s*+:\s*+)"[A-Za-z0-9+/]{64,}+={0,2}"')
+HALF_RUN = rb"[A-Za-z0-9+/_-]{8192}"
+VECTOR = rb"\[(?:\s*+-?+[0-9][0-9.eE+-]*+\s*+,?+){16,}+\]"
+BASE64_EMBEDDING = rb'("embedding"\s*+:\s*+)"[A-Za-z0-9+/]{64,}+={0,2}"'
 
 ENDINGS = (b"\r\n\r\n", b"\n\n", b"\r\n", b"\n")  # of the events of a stream
 FIRST_EVENTS = 2_048  # bytes in which such an ending has to stand
@@ -37,13 +38,14 @@ def slim(content: bytes) -> tuple[bytes, bool]:
         run = match.group()
         return b"[base64 of %d characters, sha256 %s]" % (len(run), hashlib.sha256(run).hexdigest()[:16].encode())
 
-    out = BASE64_RUN.sub(replace, content)
+    out = compiled(BASE64_RUN).sub(replace, content)
     return out, found > 0
 
 
 def has_base64_run(content: bytes) -> bool:
     """Whether there may be a run of 16 KB: it would cover one whole half of that length, wherever it starts."""
-    return any(HALF_RUN.match(content, at) for at in range(0, len(content) - HALF + 1, HALF))
+    half = compiled(HALF_RUN)
+    return any(half.match(content, at) for at in range(0, len(content) - HALF + 1, HALF))
 
 
 def without_vectors(content: bytes) -> tuple[bytes, bool]:
@@ -60,7 +62,7 @@ def without_vectors(content: bytes) -> tuple[bytes, bool]:
         found += 1
         return match.group(1) + b'"[base64 vector]"'
 
-    out = BASE64_EMBEDDING.sub(encoded, VECTOR.sub(numbers, content))
+    out = compiled(BASE64_EMBEDDING).sub(encoded, compiled(VECTOR).sub(numbers, content))
     return out, found > 0
 
 

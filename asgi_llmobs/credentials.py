@@ -6,14 +6,12 @@ from functools import lru_cache
 from itertools import product
 
 from asgi_llmobs.bodies import distinct
+from asgi_llmobs.patterns import compiled
 
 __all__ = ["MARK", "holds_credentials", "is_secret_member", "is_secret_property", "without_credentials"]
 
 MARK = "[redacted]"
 MARK_BYTES = MARK.encode()
-
-# what is hardly ever needed is compiled at its first use: it would be a tenth of the time that the import takes
-compiled = lru_cache(maxsize=None)(re.compile)
 
 # names whose values are credentials, wherever in a text they stand
 NAME = rb"""(?: (?:x-|openai_|anthropic_|azure_)? api [_-]? key

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from asgi_llmobs.credentials import MARK, MARK_BYTES, without_credentials
 from asgi_llmobs.errors import ConfigError
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.safely import report
 
 __all__ = ["MARK", "Redactor", "safe_text", "safe_url", "secrets_of", "seen_headers", "without_secrets"]
@@ -46,7 +47,7 @@ SECRET_HEADERS = frozenset(
 SECRET_HEADER = re.compile(rb"api-?key|-(?:key|token|auth)$|secret|passw|credential$|cookie|authorization")
 LONGEST_VALUE = 1_000  # characters of a header that are kept
 KNOWN_HEADERS = 1_024
-JSON_ESCAPE = re.compile(rb"(\\\\)|\\u([0-9a-fA-F]{4})")
+JSON_ESCAPE = rb"(\\\\)|\\u([0-9a-fA-F]{4})"
 
 
 def unescaped(content: bytes) -> bytes:
@@ -58,7 +59,7 @@ def unescaped(content: bytes) -> bytes:
             return match.group()
         return chr(code).encode()
 
-    return JSON_ESCAPE.sub(plain, content) if b"\\u" in content else content
+    return compiled(JSON_ESCAPE).sub(plain, content) if b"\\u" in content else content
 
 
 def is_secret_header(name: bytes) -> bool:

@@ -22,7 +22,7 @@ from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.replay import Replayer
 from asgi_llmobs.safely import failures, reset, safely
 from asgi_llmobs.scores import Value
-from asgi_llmobs.spool import DurableSpool, MemorySpool, Spool, durable_here
+from asgi_llmobs.spool import MemorySpool, Spool, durable_here
 from asgi_llmobs.writer import Sink, Writer
 
 __all__ = ["LLMObs", "Stats", "current_engine"]
@@ -77,6 +77,8 @@ class LLMObs:
         in_memory = self.store in IN_MEMORY or self._given_sinks is not None
         if in_memory or not self.config.spool_bytes or not durable_here():
             return MemorySpool(self.config.buffer_bytes)
+        from asgi_llmobs.spool.durable import DurableSpool  # only where calls wait in files
+
         return DurableSpool(
             os.path.join(os.path.abspath(folder), "spool"),
             self.config.buffer_bytes,

@@ -9,7 +9,12 @@ PACKAGE = Path(__file__).parents[1] / "asgi_llmobs"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # every line is a floor, the lowest first; rooms on one floor know nothing of each other
-GROUND = ["errors encodings frozen pace moments", "limits records safely", "config", "context auth bodies pairing"]
+GROUND = [
+    "errors encodings frozen pace moments patterns",
+    "limits records safely",
+    "config",
+    "context auth bodies pairing",
+]
 GROUND += ["credentials", "providers pricing redaction scores", "semconv"]
 WRITE_WING = ["spool", "pipeline", "writer", "otlp capture", "customlog"]
 READ_WING = ["store filters", "queries erasure recompute retention", "admin"]

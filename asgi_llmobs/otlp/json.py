@@ -11,6 +11,7 @@ import orjson
 
 from asgi_llmobs.otlp.limits import Limits, Refused
 from asgi_llmobs.otlp.protobuf import Budget
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers.framing import STRINGS, too_deep
 from asgi_llmobs.semconv import Event, Log, Told
 
@@ -76,7 +77,7 @@ def containers(body: bytes, limit: int) -> int:
     most = body.count(b"{") + body.count(b"[")
     if most <= limit:
         return most
-    bare = STRINGS.sub(b"", body)  # a text may hold JSON itself
+    bare = compiled(STRINGS).sub(b"", body)  # a text may hold JSON itself
     return bare.count(b"{") + bare.count(b"[")
 
 

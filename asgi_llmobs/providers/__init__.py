@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers import (
     aleph_alpha,
     anthropic,
@@ -21,7 +22,7 @@ from asgi_llmobs.providers import (
     vertex,
     watsonx,
 )
-from asgi_llmobs.providers.base import Match, Provider, Route, Wire, compiled
+from asgi_llmobs.providers.base import Match, Provider, Route, Wire
 from asgi_llmobs.providers.failures import error_in
 from asgi_llmobs.providers.framing import framing_of, heartbeats
 from asgi_llmobs.providers.generic import GENERIC

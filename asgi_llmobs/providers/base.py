@@ -1,12 +1,11 @@
 """What a provider is: a name, the hosts it answers on, its routes, and for each route the dialect that reads it."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from functools import lru_cache
 from typing import NamedTuple
 
 from asgi_llmobs.frozen import record
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.records import Reading
 
 __all__ = ["Dialect", "Match", "Provider", "Route", "Wire", "route"]
@@ -43,10 +42,6 @@ class Dialect(NamedTuple):
     api: str
     operation: str
     read: Callable[[Wire, Reading], None]
-
-
-# at the first use: compiling all patterns would be a third of the time that the import takes
-compiled = lru_cache(maxsize=None)(re.compile)
 
 
 class Route(NamedTuple):

@@ -5,9 +5,9 @@ Reference: https://docs.aws.amazon.com/bedrock/latest/APIReference/. The model s
 
 import base64
 import binascii
-import re
 from typing import Any
 
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers.anthropic import MESSAGES
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream, request_of
@@ -20,7 +20,7 @@ from asgi_llmobs.records import Message, Part, Reading
 
 __all__ = ["ANY_HOST", "PROVIDERS"]
 
-MODEL = re.compile(r"/model/(.+)/[a-z-]+$")
+MODEL = r"/model/(.+)/[a-z-]+$"
 
 
 def streamed(wire: Wire, reading: Reading) -> bool:
@@ -35,7 +35,7 @@ def streamed(wire: Wire, reading: Reading) -> bool:
 def model_request(wire: Wire, reading: Reading) -> dict[str, Any]:
     """The request's body; the model and whether a stream is asked for stand in the path."""
     body = request_of(wire, reading)
-    found = MODEL.search(wire.path)
+    found = compiled(MODEL).search(wire.path)
     reading.request_model = found[1] if found else None
     reading.stream_requested = wire.path.endswith("-stream")
     return body

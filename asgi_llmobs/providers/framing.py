@@ -5,12 +5,13 @@ Every reader takes the decoded bytes of a body that may be cut anywhere, gives w
 """
 
 import json
-import re
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import orjson
+
+from asgi_llmobs.patterns import compiled
 
 __all__ = [
     "Event",
@@ -25,8 +26,8 @@ __all__ = [
 
 MAX_DEPTH = 256
 BOM = b"\xef\xbb\xbf"
-STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-HEARTBEATS = re.compile(rb"(?:(?::[^\r\n]*+)?[\r\n]+)++")
+STRINGS = rb'(?s)"(?:[^"\\]++|\\.)*+"?'
+HEARTBEATS = rb"(?:(?::[^\r\n]*+)?[\r\n]+)++"
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
 BINARY_TYPES = ("audio/", "image/", "video/", "application/zip", "application/pdf")
@@ -72,7 +73,7 @@ def heartbeats(body: bytes) -> int:
     """How many bytes of blank and comment lines a server sent to keep the connection open before a JSON body."""
     if not body.startswith(b":"):
         return 0
-    end = HEARTBEATS.match(body)
+    end = compiled(HEARTBEATS).match(body)
     return end.end() if end and body[end.end() : end.end() + 1] in (b"{", b"[") else 0
 
 
@@ -89,7 +90,7 @@ def too_deep(data: bytes, limit: int = MAX_DEPTH) -> bool:
     if data.count(b"[") + data.count(b"{") <= limit:
         return False
     depth = 0
-    for char in STRINGS.sub(b"", data).translate(None, NOT_BRACKETS):
+    for char in compiled(STRINGS).sub(b"", data).translate(None, NOT_BRACKETS):
         depth += 1 if char in b"[{" else -1
         if depth > limit:
             return True

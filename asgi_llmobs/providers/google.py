@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.decisions import GOOGLE_DECISIONS
@@ -30,7 +31,7 @@ from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["ANY_HOST", "COUNT_TOKENS", "EMBED", "GENERATE", "PROVIDERS", "gemini_usage", "model_of"]
 
-MODEL = re.compile(r"/(?:models/|((?:tunedModels|endpoints|dynamic)/))([^:]+):\w+$")
+MODEL = r"/(?:models/|((?:tunedModels|endpoints|dynamic)/))([^:]+):\w+$"
 # the Vertex client for Python asks for enumerations as numbers
 MODALITIES = {"IMAGE": 2, "AUDIO": 4}
 SERVER_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
@@ -41,7 +42,7 @@ NOT_PARAMETERS = frozenset(
 
 def model_of(path: str) -> str | None:
     """The model that a path names."""
-    found = MODEL.search(path)
+    found = compiled(MODEL).search(path)
     return (found[1] or "") + found[2] if found else None
 
 

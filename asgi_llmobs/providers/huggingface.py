@@ -3,9 +3,9 @@
 Reference: https://huggingface.co/docs/text-generation-inference. Everything else of Hugging Face is in ``compatible``.
 """
 
-import re
 from typing import Any
 
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import chunks, is_stream, request_of
 from asgi_llmobs.providers.draft import Draft
@@ -16,7 +16,7 @@ from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["ANY_HOST", "PROVIDERS"]
 
-MODEL = re.compile(r"/models/([^/]+(?:/(?!generate)[^/]+)?)(?:/generate(?:_stream)?)?$")
+MODEL = r"/models/([^/]+(?:/(?!generate)[^/]+)?)(?:/generate(?:_stream)?)?$"
 ENDPOINTS = r"[\w.-]+\.endpoints\.huggingface\.cloud"
 
 
@@ -70,7 +70,7 @@ def header_count(wire: Wire, name: str) -> int | None:
 def read_generate(wire: Wire, reading: Reading) -> None:
     """``/generate``, ``/generate_stream`` and the address of a model."""
     body = request_of(wire, reading)
-    found = MODEL.search(wire.path)
+    found = compiled(MODEL).search(wire.path)
     reading.request_model = found[1] if found else reading.request_model
     reading.stream_requested = reading.stream_requested or wire.path.endswith("_stream")
     if named(body.get("inputs")):
@@ -103,7 +103,7 @@ PROVIDERS: tuple[Provider, ...] = (
         name="huggingface",
         label="Hugging Face",
         hosts=(r"(router|api-inference)\.huggingface\.co", ENDPOINTS),
-        routes=(*ANY_HOST, route("POST", r"/generate$", GENERATE), route("POST", MODEL.pattern, GENERATE)),
+        routes=(*ANY_HOST, route("POST", r"/generate$", GENERATE), route("POST", MODEL, GENERATE)),
     ),
     Provider(name="huggingface", label="Hugging Face", hosts=(ENDPOINTS,), routes=(route("POST", r"^/?$", GENERATE),)),
 )

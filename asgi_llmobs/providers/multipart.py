@@ -1,18 +1,18 @@
 """Form bodies (``multipart/form-data``) of uploads: fields as text, files by name, type and size only."""
 
-import re
 from dataclasses import field
 
 import orjson
 
 from asgi_llmobs.frozen import record
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers.values import modality_of
 from asgi_llmobs.records import Part
 
 __all__ = ["Form", "form_of", "summary_of"]
 
-BOUNDARY = re.compile(r'boundary=(?:"([^"]+)"|([^;\s]+))', re.IGNORECASE)
-PARAMETER = re.compile(r';\s*([\w*]+)="?((?<=")[^"]*+|[^;"\s]*+)')
+BOUNDARY = r'(?i)boundary=(?:"([^"]+)"|([^;\s]+))'
+PARAMETER = r';\s*([\w*]+)="?((?<=")[^"]*+|[^;"\s]*+)'
 MAX_PARTS = 1000
 MAX_FIELD = 65536  # bytes of a field that are read; a longer one is no parameter
 
@@ -27,7 +27,7 @@ class Form:
 
 def form_of(body: bytes, content_type: str) -> Form | None:
     """The form that *body* is, ``None`` where its content type names no boundary."""
-    found = BOUNDARY.search(content_type)
+    found = compiled(BOUNDARY).search(content_type)
     if not content_type.lower().startswith("multipart/form-data") or found is None:
         return None
     boundary = found[1] or found[2]
@@ -53,7 +53,7 @@ def take_part(head: bytes, content: bytes, form: Form) -> None:
         name.strip().lower(): value.strip()
         for name, _, value in (line.partition(":") for line in head.decode("utf-8", "replace").splitlines())
     }
-    given = {name.lower(): value for name, value in PARAMETER.findall(headers.get("content-disposition", ""))}
+    given = {name.lower(): value for name, value in compiled(PARAMETER).findall(headers.get("content-disposition", ""))}
     filename = given.get("filename", given.get("filename*"))
     if filename is not None:
         kind = headers.get("content-type")

@@ -6,6 +6,7 @@ Reference: https://replicate.com/docs/reference/http. A prediction is made by on
 import re
 from typing import Any
 
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers.base import Dialect, Provider, Wire, route
 from asgi_llmobs.providers.bodies import answer_of, is_stream, request_of
 from asgi_llmobs.providers.draft import Draft
@@ -16,7 +17,7 @@ from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["ANY_HOST", "PROVIDERS"]
 
-MODEL = re.compile(r"(?:^/|/replicate/)(?:v1/)?(?:models|deployments)/([^/]+/[^/]+)/predictions$")
+MODEL = r"(?:^/|/replicate/)(?:v1/)?(?:models|deployments)/([^/]+/[^/]+)/predictions$"
 PROMPTS = ("prompt", "text", "input", "query")
 TERMINAL = ("succeeded", "failed", "canceled", "aborted")
 
@@ -24,7 +25,7 @@ TERMINAL = ("succeeded", "failed", "canceled", "aborted")
 def request_side(wire: Wire, reading: Reading) -> None:
     """Fill in what a request says."""
     body = request_of(wire, reading)
-    found = MODEL.search(wire.path)
+    found = compiled(MODEL).search(wire.path)
     reading.request_model = found[1] if found else named(body.get("model")) or named(body.get("version"))
     given = obj(body.get("input"))
     system = named(given.get("system_prompt"))
@@ -110,7 +111,7 @@ PROVIDERS: tuple[Provider, ...] = (
         hosts=(r"api\.replicate\.com",),
         routes=(
             route("POST", r"^/v1/predictions$", PREDICTION),
-            route("POST", MODEL.pattern, PREDICTION),
+            route("POST", MODEL, PREDICTION),
         ),
     ),
     Provider(

@@ -3,9 +3,9 @@
 Reference: https://cloud.ibm.com/apidocs/watsonx-ai. It says ``model_id`` where others say ``model``.
 """
 
-import re
 from typing import Any
 
+from asgi_llmobs.patterns import compiled
 from asgi_llmobs.providers.base import Dialect, Provider, Route, Wire, route
 from asgi_llmobs.providers.bodies import answer_of, chunks, is_stream, request_of
 from asgi_llmobs.providers.draft import Draft
@@ -16,14 +16,14 @@ from asgi_llmobs.records import Message, Part, Reading, Usage
 
 __all__ = ["ANY_HOST", "PROVIDERS"]
 
-DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
+DEPLOYMENT = r"/deployments/([^/]+)/"
 NOT_PARAMETERS = frozenset("model_id input inputs query parameters project_id space_id".split())
 
 
 def named_request(wire: Wire, reading: Reading) -> dict[str, Any]:
     """The request's body; the model is named in it, or is a deployment in the path."""
     body = request_of(wire, reading)
-    found = DEPLOYMENT.search(wire.path)
+    found = compiled(DEPLOYMENT).search(wire.path)
     reading.request_model = named(body.get("model_id")) or (found[1] if found else None)
     reading.stream_requested = wire.path.endswith("_stream")
     return body

@@ -14,7 +14,8 @@ from asgi_llmobs.config import Config
 from asgi_llmobs.errors import StoreError
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Exchange, Span, Written
-from asgi_llmobs.spool import DurableSpool, MemorySpool
+from asgi_llmobs.spool import MemorySpool
+from asgi_llmobs.spool.durable import DurableSpool
 from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from asgi_llmobs.writer import Writer

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from asgi_llmobs.records import Exchange, Outcome, Span
-from asgi_llmobs.spool import Counters, DurableSpool, Entry
+from asgi_llmobs.spool import Counters, Entry
+from asgi_llmobs.spool.durable import DurableSpool
 from asgi_llmobs.spool import adoption as adoption_module
 from asgi_llmobs.spool import durable as durable_module
 from asgi_llmobs.spool import journal as journal_module

@@ -14,7 +14,8 @@ import pytest
 
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.redaction import Redactor
-from asgi_llmobs.spool import DurableSpool, Entry
+from asgi_llmobs.spool import Entry
+from asgi_llmobs.spool.durable import DurableSpool
 from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import queue as queue_module
 from asgi_llmobs.spool import segment as segment_module
@@ -184,7 +185,7 @@ def test_f5_a_small_disk_in_use(tmp_path: Path) -> None:
         pytest.skip("needs root to mount a small disk")
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
-from asgi_llmobs.spool import DurableSpool
+from asgi_llmobs.spool.durable import DurableSpool
 from tests.spool.calls import call, finish
 spool = DurableSpool({str(tmp_path)!r} + "/small/spool", 1 << 20, 1 << 28)
 for number in range(2000):

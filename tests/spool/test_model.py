@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgi_llmobs.records import Exchange, Outcome
-from asgi_llmobs.spool import DurableSpool, Entry
+from asgi_llmobs.spool import Entry
+from asgi_llmobs.spool.durable import DurableSpool
 from asgi_llmobs.spool.segment import HEADER
 from tests.spool.calls import call, finish, span, stream
 
