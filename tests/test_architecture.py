@@ -9,13 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "asgi_llmobs"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # every line is a floor, the lowest first; rooms on one floor know nothing of each other
-GROUND = [
-    "errors encodings frozen pace moments patterns",
-    "limits records safely",
-    "config",
-    "context auth bodies pairing",
-]
-GROUND += ["credentials", "providers pricing redaction scores", "semconv"]
+GROUND = ["errors encodings frozen pace moments patterns", "limits records safely", "config"]
+GROUND += ["context auth bodies pairing", "credentials", "providers pricing redaction scores", "semconv"]
 WRITE_WING = ["spool", "pipeline", "writer", "otlp capture", "customlog"]
 READ_WING = ["store filters", "queries erasure recompute retention", "admin"]
 ROOF = ["accounting replay", "runtime", "middleware testing", "cli", "__main__", "__init__"]

@@ -12,11 +12,11 @@ import pytest
 
 from asgi_llmobs.records import Exchange, Outcome, Span
 from asgi_llmobs.spool import Counters, Entry
-from asgi_llmobs.spool.durable import DurableSpool
 from asgi_llmobs.spool import adoption as adoption_module
 from asgi_llmobs.spool import durable as durable_module
 from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import upkeep as upkeep_module
+from asgi_llmobs.spool.durable import DurableSpool
 from asgi_llmobs.spool.segment import HEADER
 from tests.spool.calls import call, finish, span, stream
 

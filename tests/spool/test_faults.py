@@ -15,11 +15,11 @@ import pytest
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.spool import Entry
-from asgi_llmobs.spool.durable import DurableSpool
 from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import queue as queue_module
 from asgi_llmobs.spool import segment as segment_module
 from asgi_llmobs.spool import upkeep as upkeep_module
+from asgi_llmobs.spool.durable import DurableSpool
 from tests.spool.calls import call, finish, span, stream
 from tests.spool.test_durable import ROOT, balanced, drain, files, texts
 
