@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from asgi_llmobs.records import Body, Request, Span, Usage
+import pytest
+
+from asgi_llmobs.records import Annotations, Body, Request, Span, Usage
 
 
 def test_equal_by_value():
@@ -18,3 +20,15 @@ def test_equal_by_value():
 def test_how_they_read():
     """Each field by its name."""
     assert repr(Body(content=b"x", size=1)).startswith("Body(content=b'x', ")
+
+
+def test_how_they_are_made():
+    """By name, with defaults of their own for each, and with an error that says which record lacks which field."""
+    one, other = Annotations(node_id="a"), Annotations()
+
+    assert (one.node_id, other.node_id, one.omit_request) == ("a", None, False)
+    assert one.properties == {} and one.properties is not other.properties
+    assert Annotations(properties={"k": "v"}).properties == {"k": "v"}
+    for wrong, message in (({"id": "1"}, r"^Span\.__init__\(\) missing .*'trace_id'"), ({"no": 1}, r"^Span\..*'no'")):
+        with pytest.raises(TypeError, match=message):
+            Span(**wrong)
