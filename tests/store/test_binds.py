@@ -59,7 +59,7 @@ def many(count: int, **given: Any) -> list[Any]:
     [
         ("sqlite", 700, LEAST),
         pytest.param("sqlite", 2_000, 32_766, marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
-        pytest.param("postgresql", 2_000, 0, marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
+        pytest.param("postgresql", 1_000, 0, marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
     ],
 )
 def test_p45_thousands_at_once(
