@@ -7,6 +7,9 @@ minutes the store goes away for ten seconds: PostgreSQL is restarted, SQLite's f
 last worker is killed or stopped, and another one comes; the others stay, and are what is measured. Somebody reads the
 admin all the time, and a retention deletes. The first fifth is for warming up and counts for nothing. Every sample
 compares the counters of each worker: ``captured == stored + spooled + dropped``.
+
+What a process has of its own (``rss``) is more than what it uses. *In use* is what malloc has given out: a leak shows
+there, or in the blocks of Python. *Spare* is what malloc keeps, in an arena for each thread, and gives back seldom.
 """
 
 import argparse
@@ -32,9 +35,13 @@ from tests.crash.identity import adopt, look
 from tests.postgres_server import PostgresServer
 from tests.processes import ROOT, answering, free_port
 
-WAYS = ("call", "stream", "sync")
+WAYS = ("call", "stream", "kept")
 OUTAGE_EVERY, OUTAGE_SECONDS, REPLACED_EVERY, SAMPLE_EVERY = 120.0, 10.0, 180.0, 10.0
 WARM = 0.2
+SHOWN = {
+    "rss": "rss: MB of its own", "used": "of it in use", "spare": "of it spare", "mapped": "MB of mapped files",
+    "blocks": "1,000 blocks of Python", "threads": "threads", "descriptors": "descriptors", "waiting": "waiting calls",
+}  # fmt: skip
 READ = ("/_llmobs/", "/_llmobs/requests", "/_llmobs/traces", "/_llmobs/models", "/_llmobs/status")
 TOKEN = "soak"
 
@@ -46,6 +53,9 @@ class Sample(NamedTuple):
     worker: int
     rss: float  # MB, of its own: without what is mapped from files
     mapped: float  # MB of files that are mapped
+    used: float  # MB that malloc has given out
+    spare: float  # MB that it keeps for later
+    blocks: float  # thousands of them, of Python's own allocator
     threads: int
     descriptors: int
     waiting: int
@@ -61,7 +71,7 @@ class Worker:
 
     def begin(self) -> None:
         self.port = free_port()
-        command = ["uvicorn", "tests.crash.app:app", "--port", str(self.port), "--log-level", "warning"]
+        command = ["uvicorn", "benchmarks.soak_app:app", "--port", str(self.port), "--log-level", "warning"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command], cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, text=True
         )
@@ -80,12 +90,13 @@ class Worker:
 
     def sample(self, began: float) -> tuple[Sample, dict[str, Any]]:
         stats = json.loads(self.asked("/stats")[1])
+        memory = json.loads(self.asked("/memory")[1])
         folder = Path("/proc", str(self.process.pid))
         sizes = dict(line.split(":") for line in (folder / "status").read_text().splitlines())
         own, mapped = (int(sizes[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
         found = Sample(
-            time.monotonic() - began, self.number, own, mapped, int(sizes["Threads"]),
-            len(os.listdir(folder / "fd")), stats["spooled"],
+            time.monotonic() - began, self.number, own, mapped, memory["used"] / 2**20, memory["spare"] / 2**20,
+            memory["blocks"] / 1000, int(sizes["Threads"]), len(os.listdir(folder / "fd")), stats["spooled"],
         )  # fmt: skip
         return found, stats
 
@@ -231,11 +242,12 @@ def main() -> None:
 def tell(soak: Soak, files: list[dict[str, float]], left: Any, found: Any, seconds: float) -> None:
     lasting = [sample for sample in soak.samples if sample.worker < len(soak.workers) - 1]
     print(f"{'of a worker that stays, medians':<36}{'second fifth':>14}{'last fifth':>14}{'most':>10}")
-    for name in ("rss", "mapped", "threads", "descriptors", "waiting"):
-        show(name, [(sample.at, getattr(sample, name)) for sample in lasting], seconds)
+    for name, title in SHOWN.items():
+        show(title, [(sample.at, getattr(sample, name)) for sample in lasting], seconds)
     for name in ("database", "log", "spool", "files"):
         show(f"MB of {name}" if name != "files" else name, [(each["at"], each.get(name, 0)) for each in files], seconds)
-    course("rss", [(sample.at, sample.rss) for sample in lasting], seconds)
+    for name in ("rss", "used", "blocks"):
+        course(name, [(sample.at, getattr(sample, name)) for sample in lasting], seconds)
     told = found.workers
     newest = set(soak.acknowledged[-300:])
     print(
@@ -252,7 +264,7 @@ def tell(soak: Soak, files: list[dict[str, float]], left: Any, found: Any, secon
 def course(name: str, values: list[tuple[float, float]], seconds: float) -> None:
     """Medians of ten parts of the run."""
     parts = [[value for at, value in values if part <= 10 * at / seconds < part + 1] for part in range(10)]
-    print(f"{name} over time: " + " ".join(f"{statistics.median(part):.0f}" for part in parts if part))
+    print(f"{name} over time: " + " ".join(f"{statistics.median(part):.1f}" for part in parts if part))
 
 
 def show(name: str, values: list[tuple[float, float]], seconds: float) -> None:
