@@ -14,7 +14,7 @@ import httpx
 import httpx2
 import pytest
 
-from asgi_llmobs import LLMObs, annotate, trace
+from asgi_llmobs import LLMObs, annotate, trace, uninstrument_httpx
 from asgi_llmobs.capture import annotations, call, caller, clients, outbound, retries, streams
 from asgi_llmobs.context import Place, Trace, place, suppress
 from asgi_llmobs.errors import UnsupportedClient
@@ -52,6 +52,7 @@ def captured():
 def unwatched():
     """Only what is wrapped is recorded."""
     retries.retries.reset_after_fork()
+    uninstrument_httpx()  # an engine of another test may have left every client watched
     with capture(instrument="off") as captured:
         yield captured
 
