@@ -14,10 +14,11 @@ from asgi_llmobs.safely import report, safely
 from asgi_llmobs.spool import revival, serial
 from asgi_llmobs.spool.base import Counters, Entry, weight
 from asgi_llmobs.spool.frames import Kind
+from asgi_llmobs.spool.item import GONE, Item
 from asgi_llmobs.spool.journal import Journal
 from asgi_llmobs.spool.keeper import Keeper
 from asgi_llmobs.spool.ledger import Ledger, Open
-from asgi_llmobs.spool.queue import GONE, Item, Queue
+from asgi_llmobs.spool.queue import Queue
 from asgi_llmobs.spool.upkeep import Upkeep
 
 __all__ = ["DurableSpool", "SEGMENT"]
@@ -152,7 +153,7 @@ class DurableSpool(Ledger):
             else:
                 item = self._span(entry)
             if item.late:
-                self.late.append(item)
+                self.postpone(item)
             self.captured += 1
             waiting, added = self.queue.spooled, False
             try:
@@ -271,7 +272,6 @@ class DurableSpool(Ledger):
     def counters(self) -> Counters:
         """Exact numbers, at this moment."""
         with self.lock:
-            oldest = self._taken[0] if self._taken else self.queue.oldest()
             return Counters(
                 captured=self.captured,
                 stored=self._stored,
@@ -284,7 +284,7 @@ class DurableSpool(Ledger):
                 damaged=dict(self.damaged),
                 durable=self.journal.working,
                 trouble=self.journal.obstacle,
-                oldest_clock_ns=oldest.clock_ns if oldest is not None else None,
+                oldest_clock_ns=self._taken[0].clock_ns if self._taken else self.queue.oldest_clock_ns(),
             )
 
     # of the files

@@ -11,8 +11,9 @@ from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.spool import revival, serial
 from asgi_llmobs.spool.base import Entry
 from asgi_llmobs.spool.frames import Kind
+from asgi_llmobs.spool.item import GONE, Item
 from asgi_llmobs.spool.journal import Journal
-from asgi_llmobs.spool.queue import Item, Queue
+from asgi_llmobs.spool.queue import Queue
 from asgi_llmobs.spool.segment import Place
 
 __all__ = ["Ledger", "Open"]
@@ -81,6 +82,15 @@ class Ledger:
         """How many wait."""
         return self.queue.spooled
 
+    def postpone(self, item: Item) -> None:
+        """Have it written as soon as that can be done; perhaps it cannot for days, and many are given up meanwhile."""
+        self.late.append(item)
+        if self.queue.crowded(self.late):
+            late, self.late = self.late, deque()
+            for item in list(late):  # at once: they are being written meanwhile
+                if item.state != GONE and item.late:
+                    self.late.append(item)
+
     def note(self, state: Open) -> None:
         """Write down what came in of an answer that goes on, in pieces that cost little; a large one is left."""
         entry = state.entry
@@ -112,7 +122,7 @@ class Ledger:
         """What stands in the records of something that waits."""
         frames = [frame for segment, at in item.places if (frame := segment.read(at)) is not None]
         by_kind = {frame.kind: frame.payload for frame in frames}
-        origin = item.origin if item.adopted else None
+        origin = item.origin
         if Kind.SPAN in by_kind:
             return revival.span_of(by_kind[Kind.SPAN], origin)
         if Kind.ROOT in by_kind:
@@ -122,7 +132,6 @@ class Ledger:
     def found(self, item: Item) -> None:
         """Something that a dead process left behind waits from now on."""
         with self.lock:
-            item.adopted = True
             self.captured += 1
             self.adopted += 1
             self.queue.add(item)

@@ -1,44 +1,22 @@
 """What waits in the durable spool: in which order, how much memory it takes, and what goes first."""
 
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 from asgi_llmobs.records import Exchange
 from asgi_llmobs.spool.base import Entry, weight, without_bodies
-from asgi_llmobs.spool.segment import Place
+from asgi_llmobs.spool.item import GONE, OVERHEAD, TAKEN, WAITING, Item, Packing, Stretch, clock_of
+from asgi_llmobs.spool.segment import Place, Segment
 
-__all__ = ["GONE", "SWEPT", "WAITING", "Item", "Queue"]
+__all__ = ["Queue"]
 
-MAX_ENTRIES = 100_000
-SWEPT = 1_000  # those that are over may stay in a queue until they are so many, or as many as wait
-WAITING, TAKEN, GONE = range(3)
-
-
-class Item:
-    """Something that waits: as an object, as records, mostly both."""
-
-    __slots__ = (
-        "adopted", "call", "clock_ns", "entry", "held", "late", "origin", "places", "recorded", "size", "state",
-    )  # fmt: skip
-
-    def __init__(self, entry: Entry | None, size: int, places: list[Place], call: int = 0) -> None:
-        self.clock_ns = time.monotonic_ns()
-        self.entry = entry
-        self.size = size
-        self.held = size if entry is not None else 0  # bytes of memory
-        self.places = places
-        self.call = call  # its number in the records
-        self.recorded = bool(places)  # it is there without the object, too
-        self.late = False  # what is in the object and not yet in the records is still to be written
-        self.state = WAITING
-        self.adopted = False
-        self.origin: Mapping[str, Any] | None = None
+SWEPT = 1_000  # those that are over may stay in a list until they are so many, or as many as wait
+STRETCH = 256  # items
 
 
 class Queue:
-    """Items, oldest first. The spool's lock guards it.
+    """Items, oldest first. The spool's lock guards it; a finalizer may add one in the middle of everything else.
 
     Args:
         budget: Bytes of memory; beyond, what stands in files waits there only.
@@ -48,29 +26,48 @@ class Queue:
     def __init__(self, budget: int, release: Callable[[Sequence[Place]], None]) -> None:
         self.budget = budget
         self._release = release
-        self._waiting: deque[Item] = deque()
+        self._stretches = deque([Stretch()])  # never without one: the last is added to
+        self._packing = Packing()
         self._held: deque[Item] = deque()  # those with an object
-        self._fat: deque[Item] = deque()  # those that may still have bodies
         self.memory = self.bytes = self.spooled = self.bodies_dropped = 0
+        self.packed = 0  # bytes of memory that are taken by those without an object
         self.dropped: Counter[str] = Counter()
 
     def add(self, item: Item) -> None:
         """The newest one."""
-        if item.recorded and not item.late and item.held and self.memory + item.held > self.budget:
+        cold = item.recorded and not item.late and (not item.held or self.memory + item.held > self.budget)
+        if cold:
             item.entry, item.held = None, 0
-        if max(len(self._waiting), len(self._fat), len(self._held)) > 2 * self.spooled + SWEPT:
+        if self.crowded(self._held):
             self._sweep()
-        self._waiting.append(item)
-        self._fat.append(item)
-        self.spooled += 1
-        self.bytes += item.size
-        if item.held:
-            self.memory += item.held
+        self._append(item)
+        if cold:
+            self._pack(item)
+        else:
             self._held.append(item)
         if self.memory > self.budget:
             self.relieve()
-        while self.spooled > MAX_ENTRIES and self._waiting:
-            self.drop_oldest()
+
+    def _append(self, item: Item) -> None:
+        stretch = self._stretches[-1]
+        stretch.live += 1  # at once: an empty one may be let go of
+        size, held, rows = item.size, item.held, stretch.rows
+        self.spooled += 1
+        self.bytes += size
+        self.memory += held
+        item.stretch, item.index = stretch, len(rows)
+        try:
+            rows.append(item)
+            while item.state == WAITING and rows[item.index] is not item:  # a finalizer has come first
+                item.index += 1
+        except BaseException:
+            stretch.live -= 1
+            self.spooled -= 1
+            self.bytes -= size
+            self.memory -= held
+            raise
+        if len(rows) >= STRETCH and stretch is self._stretches[-1]:
+            self._stretches.append(Stretch())
 
     def relieve(self) -> None:
         """There is too much in memory: objects that stand in files go, then bodies, then the oldest calls."""
@@ -83,6 +80,7 @@ class Queue:
                 self.bodies_dropped += item.late and has_bodies(item.entry)
                 item.late = False
                 self.resize(item, entry=None)
+                self._pack(item)
             else:
                 self._shed(item)
                 bare.append(item)
@@ -91,26 +89,74 @@ class Queue:
             item = self._held.popleft()
             if item.state == WAITING and not item.recorded:
                 self.drop(item)
+        while self.packed > self.budget and self.drop_oldest():
+            pass
+
+    def crowded(self, items: Collection[Item]) -> bool:
+        """Whether most of *items* must be over, of which those that wait have an object."""
+        return len(items) > self.memory // 500 + SWEPT  # the least one counts as a thousand bytes
 
     def _sweep(self) -> None:
         """Let go of those that are over: as long as the writer cannot store what it took, nothing else does."""
-        # into new ones: a finalizer may add one more meanwhile
-        waiting, self._waiting = self._waiting, deque()
-        fat, self._fat = self._fat, deque()
-        held, self._held = self._held, deque()
-        for item in waiting:
-            if item.state == WAITING:
-                self._waiting.append(item)
-        for item in fat:
-            if item.state == WAITING:
-                self._fat.append(item)
+        held, self._held = self._held, deque()  # into a new one: a finalizer may add one more meanwhile
         for item in held:
             if item.state == WAITING and item.held:
                 self._held.append(item)
 
-    def every(self) -> list[Item]:
-        """All that wait, but for those that are taken."""
-        return [item for item in self._waiting if item.state == WAITING]
+    # as bytes, and back
+
+    def _pack(self, item: Item) -> None:
+        """Of one that stands in files only, bytes will do."""
+        stretch = item.stretch
+        if stretch is None or item.busy or item.late or item.held or not item.recorded or item.state != WAITING:
+            return
+        packed = self._packing.pack(item)
+        if item.state != WAITING:  # a finalizer has needed its room
+            self._packing.unpack(packed)
+            return
+        stretch.rows[item.index], item.state = packed, GONE
+        size = len(packed) + OVERHEAD
+        self.packed += size
+        self.memory += size
+
+    def _unpack(self, packed: bytes) -> Item:
+        size = len(packed) + OVERHEAD
+        self.packed -= size
+        self.memory -= size
+        return self._packing.unpack(packed)
+
+    def _seize(self, stretch: Stretch, index: int) -> Item | None:
+        """The one at this place as an item that stays one while it is worked on."""
+        row = stretch.rows[index]
+        if isinstance(row, bytes):
+            stretch.rows[index] = None  # a finalizer that needs its room takes another one
+            row = self._unpack(row)
+            row.stretch, row.index = stretch, index
+            stretch.rows[index], stretch.first = row, min(stretch.first, index)
+        if row is not None:
+            row.busy = True
+        return row
+
+    def settle(self, item: Item) -> None:
+        """Nobody works on this one any more."""
+        item.busy = False
+        self._pack(item)
+
+    def stretches(self) -> Sequence[Stretch]:
+        """All that wait are in these, oldest first."""
+        return list(self._stretches)
+
+    def standing_in(self, segments: Collection[Segment], stretch: Stretch) -> list[Item]:
+        """Those of a stretch that stand in one of these files, each to be settled."""
+        found = []
+        for index, row in enumerate(list(stretch.rows)):
+            if row is None:
+                continue
+            places = row.places if isinstance(row, Item) else self._packing.places(row)
+            if any(place[0] in segments for place in places):
+                item = self._seize(stretch, index)
+                found += [item] if item is not None else []
+        return found
 
     def _shed(self, item: Item) -> None:
         """Give up the bodies of one that is held in memory only."""
@@ -118,6 +164,12 @@ class Queue:
         if bare is not None:
             self.bodies_dropped += 1
             self.resize(item, entry=bare, size=weight(bare))
+
+    def hold(self, item: Item, entry: Entry) -> None:
+        """One that stood in files only has its object again."""
+        if not item.held:
+            self._held.append(item)
+        self.resize(item, entry=entry)
 
     def resize(self, item: Item, *, entry: Entry | None, size: int | None = None) -> None:
         """*item* is this object now, or stands in files only, and has this size."""
@@ -129,21 +181,25 @@ class Queue:
 
     def drop(self, item: Item, reason: str = "spool full") -> None:
         """Give one up, counted by the *reason*."""
-        self.forget(item)
-        self.dropped[reason] += 1
-        self._release(item.places)
+        if item.state != GONE:  # a finalizer may have needed its room
+            self.forget(item)
+            self.dropped[reason] += 1
+            self._release(item.places)
 
-    def drop_oldest(self) -> None:
-        """Give up the one that has waited for longest."""
-        while self._waiting:
-            item = self._waiting.popleft()
-            if item.state == WAITING:
-                self.drop(item)
-                return
+    def drop_oldest(self) -> bool:
+        """Give up the one that has waited for longest; whether there was one."""
+        item = self._next()
+        if item is not None:
+            self.drop(item)
+        return item is not None
 
     def forget(self, item: Item) -> None:
-        """One does not wait any more; the other queues pass it over."""
-        item.state = GONE
+        """One does not wait any more."""
+        stretch, item.stretch, item.state = item.stretch, None, GONE
+        if stretch is not None:
+            stretch.rows[item.index] = None
+            stretch.live -= 1
+            self._tidy(stretch)
         self.spooled -= 1
         self.memory -= item.held
         self.bytes -= item.size
@@ -152,29 +208,62 @@ class Queue:
     def take(self, limit: int, size: int) -> list[Item]:
         """The oldest ones, up to *limit* of them or about *size* bytes."""
         taken: list[Item] = []
-        while self._waiting and len(taken) < limit and size > 0:
-            item = self._waiting.popleft()
-            if item.state == WAITING:
-                item.state = TAKEN
-                size -= item.size
-                taken.append(item)
-        for items in (self._fat, self._held):
-            while items and items[0].state != WAITING:
-                items.popleft()
+        while len(taken) < limit and size > 0 and (item := self._next()) is not None:
+            size -= item.size
+            taken.append(item)
+        while self._held and self._held[0].state != WAITING:
+            self._held.popleft()
         return taken
 
-    def oldest(self) -> Item | None:
-        """The one that waits for longest, of those that are not taken."""
-        while self._waiting and self._waiting[0].state != WAITING:
-            self._waiting.popleft()
-        return self._waiting[0] if self._waiting else None
+    def _next(self) -> Item | None:
+        """The oldest one; it is taken."""
+        while (place := self._oldest()) is not None:
+            stretch, index = place
+            row = stretch.rows[index]
+            if row is None:  # a finalizer has needed its room
+                continue
+            stretch.rows[index], stretch.first = None, index + 1
+            stretch.live -= 1
+            if row.__class__ is Item:  # no function is called before nobody else finds it
+                row.stretch, row.state = None, TAKEN
+            self._tidy(stretch)
+            item = self._unpack(row) if isinstance(row, bytes) else row
+            item.state = TAKEN
+            return item
+        return None
+
+    def _tidy(self, stretch: Stretch) -> None:
+        """Let go of one that is empty, and not to be added to."""
+        if not stretch.live and stretch is not self._stretches[-1]:
+            with suppress(ValueError):  # a finalizer has done so
+                self._stretches.remove(stretch)
+
+    def _oldest(self) -> tuple[Stretch, int] | None:
+        while not self._stretches[0].live and self._stretches[0] is not self._stretches[-1]:
+            self._stretches.popleft()
+        stretch = self._stretches[0]
+        for index in range(stretch.first, len(stretch.rows)):
+            if stretch.rows[index] is not None:
+                return stretch, index
+        return None
+
+    def oldest_clock_ns(self) -> int | None:
+        """When the one came that waits for longest, of those that are not taken."""
+        place = self._oldest()
+        row = place[0].rows[place[1]] if place is not None else None
+        return clock_of(row) if row is not None else None
 
     def fattest(self) -> Item | None:
-        """The oldest that may have bodies in files; it is not given again."""
-        while self._fat:
-            item = self._fat.popleft()
-            if item.state == WAITING and item.places:
-                return item
+        """The oldest that may have bodies in files; it is not given again, and to be settled."""
+        for stretch in list(self._stretches):
+            while stretch.thinned < len(stretch.rows):
+                index = stretch.thinned
+                stretch.thinned = index + 1
+                item = self._seize(stretch, index)
+                if item is not None and item.places:
+                    return item
+                if item is not None:
+                    item.busy = False
         return None
 
 

@@ -15,8 +15,8 @@ from asgi_llmobs.spool import serial
 from asgi_llmobs.spool.adoption import Estate, estates
 from asgi_llmobs.spool.base import Entry, weight, without_bodies
 from asgi_llmobs.spool.frames import Kind
+from asgi_llmobs.spool.item import GONE, WAITING, Item, Stretch
 from asgi_llmobs.spool.ledger import Ledger, Open
-from asgi_llmobs.spool.queue import GONE, SWEPT, WAITING, Item
 from asgi_llmobs.spool.segment import MOVED, Place, Segment
 
 __all__ = ["Upkeep"]
@@ -48,6 +48,8 @@ class Upkeep:
         self._plain = full and redactor is None
         self._estates: set[Estate] = set()
         self._strange: set[str] = set()  # folders that are not ours to take
+        self._lost: set[Segment] = set()
+        self._suspect: deque[Stretch] = deque()  # of what waits, not yet asked whether it stands in those
         self._turn = threading.Lock()  # where no thread can be had for it, several may be at it
         self.adopt_at = 0.0
 
@@ -58,9 +60,7 @@ class Upkeep:
 
     def _look(self) -> None:
         with safely("spool files"):
-            lost = self._spool.journal.look_after()
-            if lost:
-                self._rescue(lost)
+            self._rescue(self._spool.journal.look_after())
         with safely("spool late"):
             self._write_late()
         with safely("spool parts"):
@@ -88,20 +88,9 @@ class Upkeep:
         while late and time.monotonic() < until:
             item = late[0]
             if item.state != GONE and item.late and not self._write(item):
-                self._pass_over()
                 return
             late.popleft()
             time.sleep(BREATH)
-
-    def _pass_over(self) -> None:
-        """Nothing can be written, perhaps for days: let go of those that were given up meanwhile."""
-        spool = self._spool
-        with spool.lock:
-            if len(spool.late) > 2 * spool.queue.spooled + SWEPT:
-                late, spool.late = spool.late, deque()
-                for item in late:
-                    if item.state != GONE and item.late:
-                        spool.late.append(item)
 
     def _write(self, item: Item) -> bool:
         spool, entry = self._spool, item.entry
@@ -131,27 +120,44 @@ class Upkeep:
 
     def _rescue(self, lost: Sequence[Segment]) -> None:
         """Files are gone: what waited in them is written again, as long as it can be had."""
-        spool, gone = self._spool, set(lost)
-        with spool.lock:
-            items = [item for item in spool.queue.every() if any(place[0] in gone for place in item.places)]
-            for state in spool.open.values():
-                if any(place[0] in gone for place in state.places):
-                    state.places, state.index, state.size, state.told = [], 0, -1, False
-            spool.roots = {id: root for id, root in spool.roots.items() if root[1][0] not in gone}
-        for item in items:
-            entry = item.entry
-            with safely("spool read"):
-                entry = entry or spool.read(item)
+        spool, until = self._spool, time.monotonic() + LATE_SECONDS
+        if lost:
+            self._lost |= set(lost)
             with spool.lock:
-                if item.state != WAITING:
-                    continue
-                if entry is None:
-                    spool.queue.drop(item, "spool damaged")
-                    continue
-                stale, item.places, item.recorded, item.late = item.places, [], False, True
-                spool.queue.resize(item, entry=entry)
-                spool.late.append(item)
-            spool.journal.release(stale, MOVED)
+                self._suspect = deque(spool.queue.stretches())
+                for state in spool.open.values():
+                    if any(place[0] in self._lost for place in state.places):
+                        state.places, state.index, state.size, state.told = [], 0, -1, False
+                spool.roots = {id: root for id, root in spool.roots.items() if root[1][0] not in self._lost}
+        while self._suspect and time.monotonic() < until:
+            with spool.lock:
+                items = spool.queue.standing_in(self._lost, self._suspect.popleft())
+            for item in items:
+                try:
+                    self._write_again(item)
+                finally:
+                    with spool.lock:
+                        spool.queue.settle(item)
+        if not self._suspect:
+            self._lost.clear()
+
+    def _write_again(self, item: Item) -> None:
+        spool, entry = self._spool, item.entry
+        with safely("spool read"):
+            entry = entry or spool.read(item)
+        with spool.lock:
+            if item.state != WAITING:
+                return
+            if entry is None:
+                spool.queue.drop(item, "spool damaged")
+                return
+            stale, item.places, item.recorded, item.late = item.places, [], False, True
+            spool.queue.hold(item, entry)
+        spool.journal.release(stale, MOVED)
+        if not self._write(item):
+            with spool.lock:
+                spool.postpone(item)
+                spool.queue.relieve()
 
     # what is under way
 
@@ -265,7 +271,11 @@ class Upkeep:
                 if item is None:
                     spool.queue.drop_oldest()
             if item is not None:
-                self._thin(item)
+                try:
+                    self._thin(item)
+                finally:
+                    with spool.lock:
+                        spool.queue.settle(item)
             spool.journal.make_free()
             time.sleep(BREATH)
 

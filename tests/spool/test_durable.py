@@ -1,9 +1,11 @@
 """The spool in files: what is there after a crash, who takes it over, what goes first where room is short."""
 
 import errno
+import gc
 import os
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -301,6 +303,65 @@ def test_memory_is_bounded_by_files(make: Make) -> None:
     assert texts(found) == [b"%d" % number for number in range(100)]
     assert all(isinstance(entry, Exchange) and entry.request_chunks == [b"x" * 10_000] for entry in found)
     assert balanced(spool).dropped == {}
+
+
+def test_f21_what_waits_in_files_only_takes_little_memory(make: Make) -> None:
+    """A tenth of a kilobyte for a small call, which is counted; all of them come back whole, in their order."""
+    spool = make(budget=1024 * KB, cap=16_384 * KB)
+
+    def fill(numbers: range) -> None:
+        for number in numbers:
+            spool.begin(entry := call(b"x" * 100))
+            spool.put(finish(entry, b"%d" % number))
+            if number % 20 == 19:
+                spool.tend()
+
+    fill(range(500))
+    tracemalloc.start()
+    counted = spool.queue.memory
+    fill(range(500, 3_000))
+    gc.collect()
+    taken, counted = tracemalloc.get_traced_memory()[0], spool.queue.memory - counted
+    tracemalloc.stop()
+
+    assert taken / 2_500 < 120
+    assert counted > 0 and spool.queue.memory <= 512 * KB
+    assert texts(drain(spool)) == [b"%d" % number for number in range(3_000)]
+    assert balanced(spool).dropped == {} and (spool.queue.memory, spool.queue.packed) == (0, 0)
+
+
+def test_streams_in_many_records_wait_in_files_only(make: Make) -> None:
+    """Each of their records is found again."""
+    spool = make(budget=100 * KB, cap=4096 * KB)
+    for number in range(40):
+        spool.begin(entry := call())
+        for part in range(number):
+            stream(entry, b"%d\n" % part)
+            spool.progress(entry)
+        spool.put(finish(entry, b"over"))
+        spool.tend()
+
+    assert spool.queue.packed > 0
+    wanted = [b"".join(b"%d\n" % part for part in range(number)) + b"over" for number in range(40)]
+    assert texts(drain(spool)) == wanted
+
+
+def test_f22_what_is_taken_over_and_gives_up_its_bodies_keeps_its_origin(make: Make) -> None:
+    """It is written again in a file of another process."""
+    dead = make(origin=lambda: {"pid": 1, "host": "other"})
+    for number in range(10):
+        dead.put(finish(call(b"x" * 1_000), b"%d" % number))
+    kill(dead)
+    heir = make()
+    heir.tend()
+    for _ in range(120):
+        heir.put(finish(call(b"x" * 8_000)))
+        heir.tend()
+    found = [entry for entry in drain(heir) if isinstance(entry, Exchange)]
+
+    assert len(found) == 130 and balanced(heir).dropped == {}
+    assert all(entry.request_truncated for entry in found[:10])
+    assert [(entry.origin or {}).get("pid") for entry in found[9:11]] == [1, None]
 
 
 def test_files_with_room_are_no_reason_to_drop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

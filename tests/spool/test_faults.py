@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from asgi_llmobs.records import Exchange, Span
 from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.spool import Entry
+from asgi_llmobs.spool import item as item_module
 from asgi_llmobs.spool import journal as journal_module
 from asgi_llmobs.spool import queue as queue_module
 from asgi_llmobs.spool import segment as segment_module
@@ -38,7 +40,8 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DurableSp
 
 
 def another(tmp_path: Path, **given: Any) -> DurableSpool:
-    return DurableSpool(str(tmp_path / "data" / "spool"), 4096 * KB, 8192 * KB, **{"segment": 64 * KB, **given})
+    values = {"budget": 4096 * KB, "cap": 8192 * KB, "segment": 64 * KB, **given}
+    return DurableSpool(str(tmp_path / "data" / "spool"), **values)
 
 
 def left(tmp_path: Path) -> list[Entry]:
@@ -85,7 +88,7 @@ def test_a_writer_that_fails_while_it_lets_go_of_what_is_stored(
     assert len(spool.take(10)) == 3
     forget = queue_module.Queue.forget
 
-    def fails(queue: queue_module.Queue, item: queue_module.Item) -> None:
+    def fails(queue: queue_module.Queue, item: item_module.Item) -> None:
         if queue.spooled == 2:
             raise MemoryError
         forget(queue, item)
@@ -155,11 +158,9 @@ def test_f9_a_disk_that_does_not_answer_is_not_waited_for(spool: DurableSpool, m
 @pytest.mark.parametrize("disk", ["there", "full"])
 def test_f21_an_outage_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str) -> None:
     """The writer cannot store what it took, for days: of what was given up meanwhile nothing stays in memory."""
-    monkeypatch.setattr(queue_module, "MAX_ENTRIES", 50)
     monkeypatch.setattr(queue_module, "SWEPT", 50)
-    monkeypatch.setattr(upkeep_module, "SWEPT", 50)
     before = alive()
-    spool = another(tmp_path, segment=64 * KB if disk == "there" else 1 << 40)
+    spool = another(tmp_path, budget=20 * KB, segment=64 * KB if disk == "there" else 1 << 40)
     spool.put(finish(call()))
     assert len(spool.take(10)) == 1
     for number in range(1_000):
@@ -168,15 +169,80 @@ def test_f21_an_outage_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             spool.tend()
     counters = balanced(spool)
 
-    assert counters.durable == (disk == "there") and counters.spooled <= 51 and counters.dropped["spool full"] >= 950
+    assert counters.durable == (disk == "there") and spool.queue.memory <= 14 * KB
+    assert 1 < counters.spooled <= (130 if disk == "there" else 6) and counters.dropped["spool full"] >= 870
     assert alive() - before < 250
     spool.forsake()
 
 
+def test_f21_a_disk_that_goes_away_in_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind those that stand in files, others come and go in memory only: nothing stays of those that went."""
+    monkeypatch.setattr(queue_module, "SWEPT", 50)
+    before = alive()
+    spool = another(tmp_path, budget=40 * KB)
+    for number in range(100):
+        spool.put(finish(call(), b"%d" % number))
+    assert spool.counters().durable
+    spool.journal._busy_at = time.monotonic() - 10
+    for _ in range(5_000):
+        spool.put(finish(call()))
+    counters = balanced(spool)
+    assert not counters.durable and counters.spooled < 160 and counters.dropped["spool full"] > 4_800
+    assert alive() - before < 250 and len(spool.queue.stretches()) < 6
+    spool.journal._busy_at = 0.0
+
+    assert texts(drain(spool))[:100] == [b"%d" % number for number in range(100)]
+    spool.forsake()
+
+
 def alive() -> int:
-    """How many things that wait, or waited, are in memory."""
+    """How many things that wait, or waited, are in memory, and lists of them."""
     gc.collect()
-    return sum(isinstance(found, queue_module.Item) for found in gc.get_objects())
+    kinds = (item_module.Item, item_module.Stretch)
+    return sum(isinstance(found, kinds) for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("budget", [6 * KB, 12 * KB, 60 * KB])
+def test_a_finalizer_that_ends_calls_in_the_middle_of_everything(tmp_path: Path, budget: int) -> None:
+    """Wherever it comes in between, each call is stored once or counted, and no byte of memory stays counted."""
+    step, over = 0, False
+    while not over:
+        step, over = step + 7, True
+        spool = another(tmp_path / str(step), budget=budget)
+        events, seen = 0, Counter[str]()
+
+        def finalize(frame: Any, event: str, _: Any, spool: DurableSpool = spool, step: int = step) -> None:
+            nonlocal events, over
+            if event in ("call", "c_return") and frame.f_code.co_filename in (
+                queue_module.__file__,
+                item_module.__file__,
+            ):
+                events += 1
+                if events == step:
+                    over = False
+                    for _ in range(5):
+                        spool.put(finish(call(b"from the finalizer" * 20)))
+
+        sys.setprofile(finalize)
+        try:
+            for _ in range(12):
+                spool.put(finish(call(b"x" * 300)))
+            item = spool.queue.fattest()
+            taken = spool.take(5)
+            if item is not None:
+                spool.queue.settle(item)
+            seen.update(entry.id for entry in taken)
+            spool.done(len(taken), {})
+            spool.put(finish(call(b"x" * 300)))
+            for entry in drain(spool):
+                seen[entry.id] += 1
+        finally:
+            sys.setprofile(None)
+        counters = balanced(spool)
+        assert counters.captured == (13 if over else 18) and counters.stored == len(seen) == seen.total()
+        queue = spool.queue
+        assert (counters.spooled, queue.memory, queue.bytes, queue.packed) == (0, 0, 0, 0), step
+        spool.forsake()
 
 
 def test_f5_a_small_disk_in_use(tmp_path: Path) -> None:
