@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol
 
 from asgi_llmobs.records import Exchange, Span
 
-__all__ = ["Counters", "Entry", "Spool", "weight", "without_bodies"]
+__all__ = ["CALL_BYTES", "Counters", "Entry", "Spool", "weight", "without_bodies"]
 
 Entry = Exchange | Span
+CALL_BYTES = 3_000  # of Python's own, for every call with its headers
 CHUNK_BYTES = 100  # of Python's own, for every chunk and its time
 
 
@@ -89,7 +90,7 @@ def weight(entry: Entry) -> int:
     if isinstance(entry, Span):
         return 1_000 + len(entry.input or "") + len(entry.output or "")
     return (
-        2_000
+        CALL_BYTES
         + held(entry.request_chunks, entry.request_size, entry.request_truncated)
         + held(entry.response_chunks, entry.response_size, entry.response_truncated)
     )

@@ -70,20 +70,21 @@ class Numbers(Generic[Thing]):
 
     def take(self, thing: Thing) -> int:
         """The number of this one, which something has from now on."""
-        number = self._numbers.get(id(thing))
-        if number is None:
-            number = next(self._next)
-            self._things[number], self._uses[number] = thing, 0
-            self._numbers[id(thing)] = number
-        self._uses[number] += 1
+        key, uses = id(thing), self._uses
+        number = self._numbers.get(key) or next(self._next)
+        if number not in uses:  # no function is called from here on: a finalizer might come in between
+            self._numbers[key], self._things[number], uses[number] = number, thing, 0
+        uses[number] += 1
         return number
 
     def leave(self, number: int) -> None:
         """Something does not have it any more."""
-        self._uses[number] -= 1
-        if not self._uses[number]:
-            del self._uses[number]
-            self._numbers.pop(id(self._things.pop(number)), None)
+        uses, things = self._uses, self._things
+        uses[number] -= 1
+        if not uses[number]:
+            thing = things[number]
+            del uses[number], things[number]
+            self._numbers.pop(id(thing), None)
 
 
 class Packing:
@@ -100,16 +101,21 @@ class Packing:
         return HEAD.pack(item.clock_ns, item.call, item.size, origin) + struct.pack(f"<{len(places)}I", *places)
 
     def unpack(self, packed: bytes) -> Item:
-        """The item again; its bytes are of no use any more."""
+        """The item again."""
         clock_ns, call, size, origin = HEAD.unpack_from(packed)
         item = Item(None, size, self.places(packed), call)
         item.clock_ns = clock_ns
         if origin:
             item.origin = self._origins[origin]
+        return item
+
+    def leave(self, packed: bytes) -> None:
+        """Nobody needs these bytes any more."""
+        origin = HEAD.unpack_from(packed)[-1]
+        if origin:
             self._origins.leave(origin)
         for number, _ in numbered(packed):
             self._segments.leave(number)
-        return item
 
     def places(self, packed: bytes) -> list[Place]:
         """Where it stands."""

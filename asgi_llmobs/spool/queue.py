@@ -111,31 +111,35 @@ class Queue:
         if stretch is None or item.busy or item.late or item.held or not item.recorded or item.state != WAITING:
             return
         packed = self._packing.pack(item)
+        size = len(packed) + OVERHEAD
         if item.state != WAITING:  # a finalizer has needed its room
-            self._packing.unpack(packed)
+            self._packing.leave(packed)
             return
         stretch.rows[item.index], item.state = packed, GONE
-        size = len(packed) + OVERHEAD
         self.packed += size
         self.memory += size
 
-    def _unpack(self, packed: bytes) -> Item:
-        size = len(packed) + OVERHEAD
+    def _unpack(self, stretch: Stretch, index: int) -> Item | None:
+        """The one at this place, which is an item there from now on."""
+        row = stretch.rows[index]
+        if not isinstance(row, bytes):
+            return row
+        item, size = self._packing.unpack(row), len(row) + OVERHEAD
+        item.stretch, item.index = stretch, index
+        if stretch.rows[index] is not row:  # a finalizer has needed its room
+            return None
+        stretch.rows[index] = item
         self.packed -= size
         self.memory -= size
-        return self._packing.unpack(packed)
+        self._packing.leave(row)
+        return item
 
     def _seize(self, stretch: Stretch, index: int) -> Item | None:
-        """The one at this place as an item that stays one while it is worked on."""
-        row = stretch.rows[index]
-        if isinstance(row, bytes):
-            stretch.rows[index] = None  # a finalizer that needs its room takes another one
-            row = self._unpack(row)
-            row.stretch, row.index = stretch, index
-            stretch.rows[index], stretch.first = row, min(stretch.first, index)
-        if row is not None:
-            row.busy = True
-        return row
+        """The one at this place, which stays an item while it is worked on."""
+        item = self._unpack(stretch, index)
+        if item is not None:
+            item.busy = True
+        return item
 
     def settle(self, item: Item) -> None:
         """Nobody works on this one any more."""
@@ -219,16 +223,13 @@ class Queue:
         """The oldest one; it is taken."""
         while (place := self._oldest()) is not None:
             stretch, index = place
-            row = stretch.rows[index]
-            if row is None:  # a finalizer has needed its room
+            item = self._unpack(stretch, index)
+            if item is None or stretch.rows[index] is not item:  # a finalizer has needed its room
                 continue
             stretch.rows[index], stretch.first = None, index + 1
             stretch.live -= 1
-            if row.__class__ is Item:  # no function is called before nobody else finds it
-                row.stretch, row.state = None, TAKEN
+            item.stretch, item.state = None, TAKEN
             self._tidy(stretch)
-            item = self._unpack(row) if isinstance(row, bytes) else row
-            item.state = TAKEN
             return item
         return None
 

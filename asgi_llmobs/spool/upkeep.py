@@ -13,7 +13,7 @@ from asgi_llmobs.redaction import Redactor
 from asgi_llmobs.safely import report, safely
 from asgi_llmobs.spool import serial
 from asgi_llmobs.spool.adoption import Estate, estates
-from asgi_llmobs.spool.base import Entry, weight, without_bodies
+from asgi_llmobs.spool.base import CALL_BYTES, Entry, weight, without_bodies
 from asgi_llmobs.spool.frames import Kind
 from asgi_llmobs.spool.item import GONE, WAITING, Item, Stretch
 from asgi_llmobs.spool.ledger import Ledger, Open
@@ -319,7 +319,7 @@ class Upkeep:
                 continue
             self._estates.add(estate)  # not before it is known what waits: another thread deletes what seems empty
             for left in found:
-                item = Item(None, left.size + 2_000, left.places, left.call)
+                item = Item(None, left.size + CALL_BYTES, left.places, left.call)
                 item.origin = left.origin
                 spool.found(item)
             with spool.lock:

@@ -413,7 +413,7 @@ def test_f7_without_a_folder_calls_wait_in_memory(
     """One warning, the memory bounded, and files again as soon as they can be made."""
     (tmp_path / "data").write_text("in the way")
     monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0.0)
-    spool = make(budget=300 * KB)
+    spool = make(budget=400 * KB)
     for _ in range(60):
         spool.begin(entry := call(b"x" * 10_000))
         spool.put(finish(entry))
@@ -421,7 +421,7 @@ def test_f7_without_a_folder_calls_wait_in_memory(
 
     counters = balanced(spool)
     assert (counters.durable, counters.spooled, len(caplog.records)) == (False, 60, 1)
-    assert counters.bodies_dropped > 0 and spool.queue.memory <= 300 * KB
+    assert counters.bodies_dropped > 0 and spool.queue.memory <= 200 * KB
     (tmp_path / "data").unlink()
     spool.tend()
     spool.put(finish(call(), b"durable again"))
