@@ -18,9 +18,7 @@ from asgi_llmobs.safely import message_of, safely
 
 __all__ = ["OpenSpan", "kind_named", "short", "span", "texts", "trace"]
 
-CUSTOM_KINDS = frozenset(
-    {"span", "agent", "chain", "tool", "retriever", "embedding", "reranker", "guardrail", "evaluator", "prompt", "llm"}
-)
+CUSTOM_KINDS = frozenset(Kind) - {Kind.HTTP, Kind.WEBSOCKET}  # those are what comes in
 
 
 def kind_named(kind: str) -> Kind:
