@@ -3,8 +3,8 @@
     python -m tests.crash.faulty BACKING MOUNTPOINT FAULTS
 
 FAULTS is JSON: ``{"write": {"error": "EIO", "from": 3, "times": 2, "match": ".seg"}, "fsync": {"sleep": 10}}``.
-``from`` is the first that fails of the calls of that kind, counted over all files that match; ``short`` writes so many
-bytes.
+``from`` is the first that fails of the calls of that kind, counted over all files that match, but for those that end
+with ``unless``; ``short`` writes so many bytes.
 """
 
 import errno
@@ -38,7 +38,7 @@ class Faulty(mfusepy.Operations):  # type: ignore[misc]
             self.known = (changed, json.loads(open(self.faults).read() or "{}"))
             self.seen.clear()
         rule: dict[str, Any] = self.known[1].get(kind, {})
-        if not rule or rule.get("match", "") not in path:
+        if not rule or rule.get("match", "") not in path or path.endswith(rule.get("unless", "\0")):
             return {}
         self.seen[kind] += 1
         first = rule.get("from", 1)
