@@ -2,11 +2,14 @@
 
 import ast
 import asyncio
+import gc
 import inspect
 import re
 import subprocess
 import sys
 import tomllib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +41,16 @@ async def run_in_turn(name: str) -> None:
 
 
 @pytest.fixture
-def providers(monkeypatch: pytest.MonkeyPatch, fake_url: str, tmp_path: Path) -> None:
+def providers(monkeypatch: pytest.MonkeyPatch, fake_url: str, tmp_path: Path) -> Iterator[None]:
     """The SDKs find the fake provider by the variables that they read themselves."""
     for sdk, url in (("OPENAI", f"{fake_url}/v1"), ("ANTHROPIC", fake_url)):
         monkeypatch.setenv(f"{sdk}_API_KEY", "none")
         monkeypatch.setenv(f"{sdk}_BASE_URL", url)
     monkeypatch.chdir(tmp_path)
+    yield
+    with warnings.catch_warnings():  # clients that a pasted snippet leaves open: not in the middle of another test
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 # run elsewhere: the first as tests below, the others by tests/frameworks where these are installed
