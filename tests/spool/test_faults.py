@@ -121,6 +121,24 @@ def test_f30_files_that_are_deleted_are_written_again(
     assert sorted(texts(left(tmp_path))) == [b"after", b"before"]
 
 
+def test_f30_files_that_are_deleted_in_an_outage(tmp_path: Path) -> None:
+    """Very many waited in them: they are written again one after the other, without more memory than there is."""
+    spool = another(tmp_path, budget=200 * KB)
+    for number in range(600):
+        spool.put(finish(call(b"x" * 500), b"%d" % number))
+        if number % 20 == 0:
+            spool.tend()
+    spool.tend()
+    for path in files(tmp_path):
+        path.unlink()
+    spool.tend()
+    spool.tend()
+
+    assert spool.queue.memory <= 100 * KB and balanced(spool).bodies_dropped == 0
+    spool.forsake()
+    assert texts(left(tmp_path)) == [b"%d" % number for number in range(600)]
+
+
 def test_f30_without_descriptors_calls_wait_in_memory(tmp_path: Path, spool: DurableSpool) -> None:
     """No file can be opened for a while: every call is taken, and written as soon as one can."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
