@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import threading
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context, copy_context
@@ -24,6 +25,14 @@ from asgi_llmobs.queries.requests import list_requests
 from asgi_llmobs.safely import failures
 from asgi_llmobs.testing import Captured
 from tests.calling import URL, ask, question
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_of_another_test() -> None:
+    """What earlier tests left open is not to be found in these."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 def piece(text: str, finish: str | None = None) -> bytes:
