@@ -53,7 +53,8 @@ def held(thing: Any) -> int:
         return len(thing) if thing.maxlen is None else 0
     if isinstance(thing, dict):
         return len(thing) + sum(len(value) for value in list(thing.values()) if isinstance(value, list | dict | set))
-    return len(thing) if isinstance(thing, list | set) else 0
+    # a place where something was holds nothing: the spool lets go of them by the hundred
+    return sum(one is not None for one in list(thing)) if isinstance(thing, list | set) else 0
 
 
 async def visited(app: Any, obs: LLMObs, number: int) -> None:
