@@ -16,7 +16,8 @@ from tests.crash.app import ALONE, URL, app, named, question
 
 __all__ = ["app"]
 
-client = httpx.Client(**ALONE)
+# where several threads share a pool httpcore may close a connection that has just been given to one of them, as expired
+client = httpx.Client(**ALONE, limits=httpx.Limits(keepalive_expiry=None))
 
 
 class Malloc(ctypes.Structure):
