@@ -15,6 +15,7 @@ REST = struct.Struct("<BHIQQ")  # kind, reserved, bytes of payload, number of th
 HEAD = FIRST.size + REST.size
 STATE = 8  # where in the head the state stands: the only byte that changes, so no checksum covers it
 ALIGNED = 8
+PIECE, LARGE = 5_000, 64 * 1024  # bytes
 
 
 class Kind(IntEnum):
@@ -47,7 +48,21 @@ def frame_size(payload: int) -> int:
 def head(kind: int, call: int, sequence: int, payload: bytes, salt: int) -> bytes:
     """What stands before *payload*. The checksum is salted: nobody's prompt can hold a record that counts."""
     rest = REST.pack(kind, 0, len(payload), call, sequence)
-    return FIRST.pack(MAGIC, zlib.crc32(payload, zlib.crc32(rest, salt)), 0) + rest
+    return FIRST.pack(MAGIC, checksum(payload, zlib.crc32(rest, salt)), 0) + rest
+
+
+def checksum(payload: bytes, start: int) -> int:
+    """That of *payload*, going on from *start*.
+
+    Beyond five kilobytes zlib lets go of the interpreter, and the app's side would have to wait for it: what that side
+    writes is taken in pieces.
+    """
+    if not PIECE < len(payload) <= LARGE:
+        return zlib.crc32(payload, start)
+    view = memoryview(payload)
+    for at in range(0, len(payload), PIECE):
+        start = zlib.crc32(view[at : at + PIECE], start)
+    return start
 
 
 def read_frame(data: bytes, at: int, salt: int, offset: int = 0) -> Frame | None:
