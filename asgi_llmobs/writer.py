@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextlib import suppress as ignored
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -24,7 +25,7 @@ __all__ = ["Sink", "Writer"]
 BATCH = 500
 BACKLOG = 2 * BATCH  # so many wait only where the writer hardly gets to run, or the store is away
 BREATH, MOST = 0.0002, 4  # the pause that each call of the app makes for it then, times how far it is behind
-UNDISTURBED_SECONDS = 0.0002  # that such a pause takes longer where nobody else wanted the interpreter
+RAN_NS = 20_000  # of CPU in such a pause: it was wanted
 ALONE_SECONDS, LONGEST_ALONE_SECONDS = 0.005, 5.0  # until the next pause after one of those
 GATHER_SECONDS = 0.2  # a batch gathers for so long, unless it is full before: small ones cost twice as much a call
 GLANCE_SECONDS = 0.05  # how often it is looked whether it is: each time the app has to let go of the interpreter
@@ -129,7 +130,8 @@ class Writer:
         self._start_lock = threading.Lock()
         self._turn_lock = threading.Lock()
         self._pausing = False
-        self._working = False  # what is waited for then is the interpreter, mostly
+        self._resting = False  # the store is away
+        self._clock: int | None = None  # of the thread's CPU, where the system has one
         self._alone_until, self._alone_seconds = 0.0, ALONE_SECONDS
         self._failures = 0  # in a row
         self._no_thread_until = 0.0
@@ -175,20 +177,21 @@ class Writer:
         if self._thread is None or not self._thread.is_alive():
             self.start()
         self._bell.ring()
-        if self._working:
-            behind = self._spool.waiting() // BACKLOG
-            if behind:
-                self._make_room(behind)
+        behind = self._spool.waiting() // BACKLOG
+        if behind and not self._resting:
+            self._make_room(behind)
 
     def _make_room(self, behind: int) -> None:
         """Let the thread run for a moment; not again soon where it did not want to, as when it waits for the store."""
-        began, pause = time.monotonic(), BREATH * min(behind, MOST)
-        if began >= self._alone_until:
-            time.sleep(pause)
-            now = time.monotonic()
-            if now - began < pause + UNDISTURBED_SECONDS:
+        clock = self._clock
+        if clock is None or time.monotonic() < self._alone_until:
+            return
+        with ignored(OSError):  # it has just ended
+            before = time.clock_gettime_ns(clock)
+            time.sleep(BREATH * min(behind, MOST))
+            if time.clock_gettime_ns(clock) - before < RAN_NS:
                 self._alone_seconds = min(2 * self._alone_seconds, LONGEST_ALONE_SECONDS)
-                self._alone_until = now + self._alone_seconds
+                self._alone_until = time.monotonic() + self._alone_seconds
             else:
                 self._alone_seconds = ALONE_SECONDS
 
@@ -282,6 +285,8 @@ class Writer:
         self.__init__(self._spool, self._pipeline, self._open_sinks, self._chore, self._farewell)  # type: ignore[misc]
 
     def _run(self, stop: threading.Event) -> None:
+        if hasattr(time, "pthread_getcpuclockid"):
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
         with suppress():  # what the sinks themselves call is not recorded
             self._failures = 0
             while not stop.is_set():
@@ -324,10 +329,12 @@ class Writer:
     def _rest(self, stop: threading.Event, seconds: float) -> None:
         """Wait before the next try; the spool fills up in the meantime."""
         begun = now = time.monotonic()
+        self._resting = True
         while not stop.is_set() and now - begun < (min(seconds, HURRIED_SECONDS) if self._hurry.is_set() else seconds):
             stop.wait(min(seconds, TEND_SECONDS))
             self._spool.tend()
             now = time.monotonic()
+        self._resting = False
 
     def _gather(self, stop: threading.Event) -> None:
         """Let a batch grow, if one has begun."""
@@ -346,11 +353,7 @@ class Writer:
                 if not batch:
                     break
                 full = len(batch) >= BATCH
-                self._working = True
-                try:
-                    self._write(batch)
-                finally:
-                    self._working = False
+                self._write(batch)
         running = self._spool.running(RUNNING_AFTER_NS)
         if running:
             records = [record for exchange in running if (record := self._made(self._pipeline.running, exchange))]
