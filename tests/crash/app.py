@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from multiprocessing import get_context
@@ -21,7 +22,9 @@ from asgi_llmobs import LLMObsMiddleware
 from asgi_llmobs.runtime import current_engine
 
 URL = os.environ.get("PROVIDER", "http://127.0.0.1:9") + "/v1/chat/completions"
-ALONE: Any = {"trust_env": False, "timeout": 20}
+# one for all: a child of a fork would wait for ever for a lock of OpenSSL that another thread had in hand
+TLS = ssl.create_default_context()
+ALONE: Any = {"trust_env": False, "timeout": 20, "verify": TLS}
 
 
 def question(**more: Any) -> dict[str, Any]:

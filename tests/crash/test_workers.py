@@ -114,7 +114,7 @@ def test_f19_the_app_forks(place: Place) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_f19_a_thousand_forks(place: Place) -> None:
     """Nothing is lost in any of them, and nothing waits for long."""
     with place.serve("uvicorn") as server, Load(server, clients=2) as load:
