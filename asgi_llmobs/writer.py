@@ -177,7 +177,8 @@ class Writer:
         if self._thread is None or not self._thread.is_alive():
             self.start()
         self._bell.ring()
-        behind = self._spool.waiting() // BACKLOG
+        # the first batch imports the store, and a fork waits for a batch: neither may take long
+        behind = MOST if self._sinks is None or self._pausing else self._spool.waiting() // BACKLOG
         if behind and not self._resting:
             self._make_room(behind)
 
