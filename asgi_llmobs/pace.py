@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["PAUSE_SECONDS", "give_way", "paced"]
+__all__ = ["PAUSE_SECONDS", "give_way", "hurried", "paced"]
 
 T = TypeVar("T")
 
@@ -21,6 +22,7 @@ class Since(threading.local):
 
 
 _since = Since()
+_hurried = False
 
 
 def give_way(pause: float = PAUSE_SECONDS) -> None:
@@ -29,9 +31,20 @@ def give_way(pause: float = PAUSE_SECONDS) -> None:
     Args:
         pause: Seconds.
     """
-    if time.perf_counter_ns() - _since.ns > SLICE_NS:
+    if time.perf_counter_ns() - _since.ns > SLICE_NS and not _hurried:
         time.sleep(pause)
         _since.ns = time.perf_counter_ns()
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Meanwhile no thread of ours makes room: one of the app's waits for it to come to an end."""
+    global _hurried
+    _hurried = True
+    try:
+        yield
+    finally:
+        _hurried = False
 
 
 def paced(items: Iterable[T]) -> Iterator[T]:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from asgi_llmobs.context import suppress
 from asgi_llmobs.errors import LLMObsError, StoreError, Trouble
-from asgi_llmobs.pace import paced
+from asgi_llmobs.pace import hurried, paced
 from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Exchange, Request, Span, Written
 from asgi_llmobs.safely import report, safely
@@ -266,7 +266,9 @@ class Writer:
             Whether it holds still; :meth:`resume` is to be called only then.
         """
         self._pausing = True
-        held = self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else seconds)
+        self._alone_until = 0.0
+        with hurried():
+            held = self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else seconds)
         self._pausing = False
         return held
 
@@ -276,6 +278,16 @@ class Writer:
             time.sleep(0.001)
         with self._turn_lock:
             yield
+
+    def _stand_back(self) -> None:
+        """Let a fork that waits go before the batch is done: nothing of it is half written here."""
+        if self._pausing:
+            self._turn_lock.release()
+            try:
+                while self._pausing:
+                    time.sleep(0.001)
+            finally:
+                self._turn_lock.acquire()
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
@@ -402,7 +414,12 @@ class Writer:
         started = time.monotonic_ns()
         batch = self._batch
         if batch is None:
-            records = [record for entry in paced(entries) if (record := self._made(self._pipeline.process, entry))]
+            records = []
+            for entry in paced(entries):
+                record = self._made(self._pipeline.process, entry)
+                if record is not None:
+                    records.append(record)
+                self._stand_back()
             batch = self._batch = Batch(records, open_roots(entries), len(entries) - len(records))
         if self._pressed():
             batch = self._batch = self._bare(batch)

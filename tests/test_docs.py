@@ -30,9 +30,8 @@ def snippets(name: str) -> list[str]:
     return PYTHON.findall(TEXTS[name])
 
 
-async def run_in_turn(name: str) -> None:
-    """The snippets of one page, one after the other in one module, awaiting what they await."""
-    names: dict[str, Any] = {"__name__": "snippet"}
+async def run_in_turn(name: str, names: dict[str, Any]) -> None:
+    """The snippets of one page, one after the other in one module with these *names*, awaiting what they await."""
     for number, source in enumerate(snippets(name), start=1):
         code = compile(source, f"{name}#{number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         result = eval(code, names)
@@ -61,7 +60,9 @@ ELSEWHERE = ("docs/testing.md", "docs/frameworks.md", "docs/scripts.md")
 @pytest.mark.parametrize("name", [name for name in TEXTS if snippets(name) and name not in ELSEWHERE])
 def test_the_code_of_a_page_runs(name: str, providers: None) -> None:
     """From top to bottom, as a reader would paste it."""
-    asyncio.run(run_in_turn(name))
+    names: dict[str, Any] = {"__name__": "snippet"}
+    asyncio.run(run_in_turn(name, names))
+    names.clear()  # FastAPI remembers the last functions of any app, and with them clients and their connections
 
 
 @pytest.mark.sdk

@@ -216,24 +216,29 @@ threading.Thread(target=types.FunctionType(hold.__code__, own), daemon=True).sta
 """
 
 
+def ended(script: str, folder: Path, seconds: float) -> "subprocess.CompletedProcess[str]":
+    """How a process of its own ended that ran *script* with a database."""
+    return subprocess.run(
+        [sys.executable, "-c", script, str(folder / "llmobs.db")],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key != "PYTEST_VERSION"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
 def test_a24_a_thread_that_stopped_with_a_lock_in_hand(tmp_path: Path) -> None:
     """What happens after that, in finalizers as the interpreter ends, waits for no lock of ours."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_VERSION"}
-    done = subprocess.run(
-        [sys.executable, "-c", LOCK_IN_HAND, str(tmp_path / "llmobs.db")],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=40, check=False,
-    )  # fmt: skip
+    done = ended(LOCK_IN_HAND, tmp_path, 40)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
 
 
 def test_a24_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     """Calls in threads, in exit handlers and in finalizers raise nothing; what came before the end is stored."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_VERSION"}
-    done = subprocess.run(
-        [sys.executable, "-c", AT_THE_END, str(tmp_path / "llmobs.db")],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
+    done = ended(AT_THE_END, tmp_path, 50)
 
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert "asgi_llmobs" not in done.stderr, done.stderr

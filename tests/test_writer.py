@@ -14,7 +14,7 @@ from asgi_llmobs.pipeline import Pipeline
 from asgi_llmobs.records import Span, Written
 from asgi_llmobs.safely import failures
 from asgi_llmobs.spool import MemorySpool
-from asgi_llmobs.writer import Bell, Writer
+from asgi_llmobs.writer import BATCH, Bell, Writer
 
 
 class Sink:
@@ -241,6 +241,33 @@ def test_after_a_fork(made):
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert writer.flush() and sink.got == [span(1).id]
+
+
+class Slow(Pipeline):
+    """Takes its time for each record."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.begun = threading.Event()
+
+    def process(self, entry):
+        self.begun.set()
+        time.sleep(0.01)
+        return super().process(entry)
+
+
+def test_a_fork_waits_for_no_batch(made):
+    """It goes between two records of one that would take seconds; what was being made of them is stored once."""
+    sink, pipeline = Sink(), Slow(Config())
+    spool, writer = made(sink, pipeline=pipeline)
+    for number in range(BATCH):
+        spool.put(span(number))
+    assert pipeline.begun.wait(40)
+    for _ in range(3):
+        assert writer.pause(1.0) and sink.got == []
+        writer.resume()
+
+    assert writer.flush(40) and sink.got == [span(number).id for number in range(BATCH)]
 
 
 @pytest.mark.parametrize("trouble", list(Trouble))

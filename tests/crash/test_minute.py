@@ -81,6 +81,16 @@ def bare() -> dict[str, Any]:
         return app.finish()
 
 
+def faulted(disk: Disk, **faults: Any) -> dict[str, Any]:
+    """What becomes of the app whose disk has these faults during the load."""
+    with running(disk.folder / "data") as app:
+        disk.fails(**faults)
+        app.go_on()
+        app.wait_for("over")
+        disk.fails()
+        return app.finish()
+
+
 def check(found: dict[str, Any], bare: dict[str, Any]) -> None:
     """The same answers in about the same time, counters that add up, a page whenever one was asked for."""
     shown = {name: value for name, value in found.items() if name not in ("log", "pages")}
@@ -97,12 +107,7 @@ def check(found: dict[str, Any], bare: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["write", "fsync", "read"])
 def test_f8_a_store_that_fails_for_a_minute(disk: Disk, bare: dict[str, Any], kind: str) -> None:
     """What happened meanwhile waits, and is stored once as soon as the disk does its work again."""
-    with running(disk.folder / "data") as app:
-        disk.fails(**{kind: {"match": "llmobs.db", "error": "EIO", "unless": MAPPED[kind]}})
-        app.go_on()
-        app.wait_for("over")
-        disk.fails()
-        found = app.finish()
+    found = faulted(disk, **{kind: {"match": "llmobs.db", "error": "EIO", "unless": MAPPED[kind]}})
 
     check(found, bare)
     assert found["dropped"] == {} and found["stored"] == found["captured"]
@@ -112,12 +117,7 @@ def test_f8_a_store_that_fails_for_a_minute(disk: Disk, bare: dict[str, Any], ki
 @pytest.mark.parametrize("kind", ["write", "read"])
 def test_f8_a_disk_that_fails_for_a_minute(disk: Disk, bare: dict[str, Any], kind: str) -> None:
     """Neither store nor spool: as much as fits into memory is stored afterwards, what does not is counted."""
-    with running(disk.folder / "data") as app:
-        disk.fails(**{kind: {"match": "", "error": "EIO", "unless": MAPPED[kind]}})
-        app.go_on()
-        app.wait_for("over")
-        disk.fails()
-        found = app.finish()
+    found = faulted(disk, **{kind: {"match": "", "error": "EIO", "unless": MAPPED[kind]}})
 
     check(found, bare)
     assert set(found["dropped"]) <= {"spool full", "spool damaged"}
@@ -128,12 +128,7 @@ def test_f8_a_disk_that_fails_for_a_minute(disk: Disk, bare: dict[str, Any], kin
 @pytest.mark.parametrize("match", [".seg", "llmobs.db", ""])
 def test_f9_a_disk_that_hangs_for_a_minute(disk: Disk, bare: dict[str, Any], match: str) -> None:
     """A sync that takes a minute: no answer waits for it, and nothing is lost."""
-    with running(disk.folder / "data") as app:
-        disk.fails(fsync={"match": match, "sleep": SECONDS, "times": 1})
-        app.go_on()
-        app.wait_for("over")
-        disk.fails()
-        found = app.finish()
+    found = faulted(disk, fsync={"match": match, "sleep": SECONDS, "times": 1})
 
     check(found, bare)
     assert found["dropped"] == {} and found["stored"] == found["captured"]
