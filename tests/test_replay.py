@@ -225,13 +225,13 @@ def test_a_body_that_was_shortened(obs: LLMObs, fake: tuple[FakeProvider, str]) 
 
 def test_the_one_line_takes_a_client_too(obs: LLMObs, fake: tuple[FakeProvider, str]) -> None:
     """``add_middleware(LLMObsMiddleware, replay=client)`` allows it in its admin, and checks it at once."""
-    client = obs.wrap(httpx.Client(base_url=fake[1], trust_env=False))
-    app = LLMObsMiddleware(Starlette(), obs=obs, replay=client)
-    visitor = Visitor(app, peer="127.0.0.1", host="127.0.0.1")
     form = urlencode({"body": '{"model": "gpt-4o", "messages": []}', "confirm": "yes"}).encode()
     path = f"/_llmobs/requests/{first(obs)}/replay"
+    with obs.wrap(httpx.Client(base_url=fake[1], trust_env=False)) as client:
+        app = LLMObsMiddleware(Starlette(), obs=obs, replay=client)
+        visitor = Visitor(app, peer="127.0.0.1", host="127.0.0.1")
 
-    assert visitor.ask("POST", path, {**SAME, "origin": "http://127.0.0.1"}, form).status == 303
-    assert len(visitor.get("/_llmobs/requests.json").json["rows"]) == 2
+        assert visitor.ask("POST", path, {**SAME, "origin": "http://127.0.0.1"}, form).status == 303
+        assert len(visitor.get("/_llmobs/requests.json").json["rows"]) == 2
     with pytest.raises(ConfigError, match="replay"):
         LLMObsMiddleware(Starlette(), obs=obs, replay=3)
