@@ -68,6 +68,7 @@ async def visited(app: Any, obs: LLMObs, number: int) -> None:
             assert (await visitor.get(f"/_llmobs/{page}")).status_code == 200, page
 
 
+@pytest.mark.slow
 def test_nothing_grows(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After as many calls and pages again there are as many objects of ours as before, and they hold as much."""
     monkeypatch.setenv("LLMOBS_ADMIN_TOKEN", TOKEN)

@@ -56,6 +56,7 @@ def test_a16_test_client(inside: bool, tmp_path: Path) -> None:
     assert (told.captured, told.stored, [worker.state for worker in told.each]) == (2, 2, ["ended"])
 
 
+@pytest.mark.slow
 def test_a6_a_thousand_at_once() -> None:
     """Requests in flight together never see each other's session, user, property or trace."""
 
@@ -236,6 +237,7 @@ def test_a24_a_thread_that_stopped_with_a_lock_in_hand(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
 
 
+@pytest.mark.slow
 def test_a24_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     """Calls in threads, in exit handlers and in finalizers raise nothing; what came before the end is stored."""
     done = ended(AT_THE_END, tmp_path, 50)

@@ -314,6 +314,7 @@ def test_f29_a_clock_that_leaps_ahead(database: Database, monkeypatch: pytest.Mo
     assert ids(database) == {future.id, *(one.id for one in stored[1:])}
 
 
+@pytest.mark.slow
 def test_a_sweep_of_several_projects(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One engine keeps all projects within their limits, each within its own."""
     monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
@@ -366,6 +367,7 @@ def file_size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
+@pytest.mark.slow
 def test_the_file_shrinks(tmp_path: Path) -> None:
     """What is left of the file is at most a fifth more than what the rows that stay would need anew."""
     database = Database(f"sqlite:///{tmp_path / 'llmobs.db'}")
@@ -390,6 +392,7 @@ def test_the_file_shrinks(tmp_path: Path) -> None:
     assert left <= 1.2 * limit
 
 
+@pytest.mark.slow
 def test_size_is_that_of_the_project(database: Database) -> None:
     """A small project is not made to pay for a large neighbour, and a large one goes down to its limit."""
     fill(database, 500, project="large")
@@ -460,6 +463,7 @@ def sweep(sweepers: Sequence[Sweeper], turns: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_one_of_many_sweeps(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several that share a store one does the work; together they never delete more than one would."""
     monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
@@ -474,6 +478,7 @@ def test_one_of_many_sweeps(database_url: str, monkeypatch: pytest.MonkeyPatch) 
         database.dispose()
 
 
+@pytest.mark.slow
 def test_whoever_asks_takes_over(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prune that is asked for stops the sweep under way, so that the two do not delete twice as much."""
     monkeypatch.setattr("asgi_llmobs.retention.SWEEP_PAUSE_SECONDS", 0.0)
@@ -490,6 +495,7 @@ def test_whoever_asks_takes_over(database_url: str, monkeypatch: pytest.MonkeyPa
     database.dispose()
 
 
+@pytest.mark.slow
 def test_a_holder_that_died_is_followed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its work is taken up once its time is over."""
     monkeypatch.setattr("asgi_llmobs.retention.LEASE_SECONDS", 0.3)

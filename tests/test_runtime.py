@@ -460,6 +460,7 @@ def test_ids_differ_after_a_fork(tmp_path: Path) -> None:
     assert len(set(out.split())) == 5
 
 
+@pytest.mark.slow
 def test_multiprocessing_by_fork(tmp_path: Path) -> None:
     """Workers of a pool record what they do."""
     run(

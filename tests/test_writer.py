@@ -252,7 +252,7 @@ class Slow(Pipeline):
 
     def process(self, entry):
         self.begun.set()
-        time.sleep(0.01)
+        time.sleep(0.004)
         return super().process(entry)
 
 
@@ -364,6 +364,7 @@ def test_no_thread_can_be_started(made, monkeypatch):
     assert writer.flush(40) and len(sink.got) == 100
 
 
+@pytest.mark.slow
 def test_the_end_does_not_wait_for_a_sink_that_hangs(made):
     """It gives up long before the sink does."""
     release = threading.Event()

@@ -158,7 +158,7 @@ class Source:
         except sqlite3.DatabaseError:
             with suppress(OSError, sqlite3.Error):
                 mend_header(self.path)
-        return sqlite3.connect(f"file:{quote(self.path)}?mode=ro", uri=True)
+        return read_only(self.path)
 
     def close(self) -> None:
         """Leave the file as it is."""
@@ -215,8 +215,13 @@ class Source:
             return None
 
 
+def read_only(path: str) -> sqlite3.Connection:
+    # a salvage that nobody goes on with is closed by whichever thread collects it
+    return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False)
+
+
 def connected(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)
+    connection = read_only(path)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError:

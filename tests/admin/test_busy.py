@@ -39,6 +39,7 @@ def slow(request: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
         database.dispose()
 
 
+@pytest.mark.slow
 def test_f28_a_query_that_takes_too_long(slow: Visitor) -> None:
     """It is stopped by the database, page and twin say so, and the next page is as always."""
     for _ in range(2):

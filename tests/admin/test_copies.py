@@ -62,6 +62,7 @@ def test_httpx(fake: tuple[FakeProvider, str], content: Any) -> None:
     assert [each.json for each in provider.log] == [content]
 
 
+@pytest.mark.slow
 @pytest.mark.sdk
 @pytest.mark.parametrize("api", ["openai", "anthropic"])
 def test_sdk(fake: tuple[FakeProvider, str], api: str) -> None:

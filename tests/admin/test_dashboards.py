@@ -52,6 +52,7 @@ def visitor() -> Iterator[Visitor]:
     database.dispose()
 
 
+@pytest.mark.slow
 def test_every_figure_leads_to_its_rows(visitor: Visitor) -> None:
     """No link of a dashboard is refused, whatever it was narrowed down to; of each kind a few are followed."""
     seen: set[str] = set()

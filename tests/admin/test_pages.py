@@ -510,6 +510,7 @@ class TestHostileContent:
          "javascript:alert(1)", "//evil.example", "'\"><b>"]
     )  # fmt: skip
 
+    @pytest.mark.slow
     def test_odd_names_have_addresses(self, empty: Site) -> None:
         """A session, a user and a property of any name can be opened from the list."""
         keep(empty, *(request(session_id=id, user_id=id, properties={id: id}) for id in self.ODD))
@@ -636,6 +637,7 @@ class TestMounts:
         yield made
         made.dispose()
 
+    @pytest.mark.slow
     def test_no_address_is_absolute(self, database: Database) -> None:
         """Nothing on any page begins with a slash or a scheme."""
         visitor, seen = Visitor(Admin(database=database, auth=everybody, environ={})), set()

@@ -205,6 +205,7 @@ class TestAnonymous:
 class TestRoles:
     """metrics < viewer < reader < analyst < operator < owner, and ingest apart."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("role", list(Role))
     def test_matrix(self, site: Site, role: Role) -> None:
         """A role opens exactly what it may open, for GET and HEAD, and nobody may do anything else."""
@@ -423,6 +424,7 @@ class TestForeignSites:
         {},
     ]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", ["/login", "/logout", "/requests", "/status"])
     def test_unsafe_calls(self, site: Site, path: str) -> None:
         """A call that could change something must come from a page of ours: a signed-in browser is not enough."""

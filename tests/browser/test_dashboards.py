@@ -18,7 +18,7 @@ from asgi_llmobs.testing import serve
 from tests.browser.conftest import Watched
 from tests.making import SECOND, priced, request, span
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 PAGES = ("", "?by=model&and=route", "users", "users/ada", "properties", "properties/plan", "models", "models/acme",
          "endpoints", "scores?name=accuracy&by=route")  # fmt: skip

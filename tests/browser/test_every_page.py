@@ -15,7 +15,7 @@ from asgi_llmobs.testing import serve
 from tests.admin.seeding import canaries, fill
 from tests.making import SECOND, START, request
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'`{{7*7}}javascript:alert(3)//"
 POINTS = (
@@ -176,7 +176,6 @@ def test_behind_a_proxy_that_strips(watched: Watched, site: str) -> None:
     assert watched.complaints == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_axe(chrome: Any, site: str, ids: dict[str, str]) -> None:
     """Every page, filled, empty and locked, in both themes, folded and unfolded, keeps to WCAG 2.1 AA."""

@@ -20,7 +20,7 @@ from tests.admin.seeding import canaries
 from tests.browser.conftest import Watched
 from tests.making import request
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 Open = Callable[..., Watched]
 TOKEN = "a long enough secret"

@@ -15,7 +15,7 @@ from tests.admin.seeding import fill
 from tests.browser.conftest import Watched
 from tests.making import request
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 Open = Callable[..., Watched]
 

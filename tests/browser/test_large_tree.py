@@ -11,6 +11,7 @@ from asgi_llmobs.store.write import Sink
 from asgi_llmobs.testing import serve
 from tests.making import SECOND, START, span
 
+pytestmark = pytest.mark.slow
 TRACE = "ab" * 16
 NODES = 10_000
 DEEP = 60

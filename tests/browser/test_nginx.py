@@ -21,7 +21,7 @@ from tests.admin.seeding import fill
 from tests.browser.conftest import Watched, answers, wait_for
 from tests.processes import free_port
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 TOKEN = "a long enough secret"
 CONFIG = """

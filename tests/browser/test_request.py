@@ -17,7 +17,7 @@ from tests.making import START, body, request
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 MS = 1_000_000
 WORDS = ["Take ", "the ", "first ", "train ", "to ", "Sintra", "."] * 4

@@ -13,7 +13,7 @@ from asgi_llmobs.testing import serve
 from tests.browser.conftest import Watched
 from tests.making import SECOND, START, request
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]  # a browser and a server start first
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]  # a browser and a server start first
 
 Open = Callable[..., Watched]
 COUNT = 60

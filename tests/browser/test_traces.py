@@ -16,7 +16,7 @@ from tests.making import SECOND, START, attempt, body, priced, request, span
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 Open = Callable[..., Watched]
 TRACE, BEFORE, LIVE = "a1" * 16, "b2" * 16, "c3" * 16

@@ -214,6 +214,7 @@ def test_our_mistakes_are_ours(
     assert llmobs.obs.stats().failures["otel span"] >= 1
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_before_it_is_used() -> None:
     """P2, A32: the package itself does not load OpenTelemetry, and prints nothing."""
     code = """

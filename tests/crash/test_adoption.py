@@ -9,6 +9,7 @@ from tests.crash.conftest import Place
 from tests.crash.identity import adopt
 from tests.crash.test_kill import BACKENDS, compare, killed, loaded
 
+pytestmark = pytest.mark.slow
 ADOPTED_SECONDS = 10.0
 
 

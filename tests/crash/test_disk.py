@@ -16,6 +16,7 @@ import pytest
 
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.slow
 CALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,fallocate,pread64"
 DAMAGED = 40  # system calls on the database's files that one run makes at least
 
@@ -95,7 +96,6 @@ def mounted(tmp_path: Path, size: str, commands: str) -> list[str]:
     return ["unshare", "-m", "sh", "-c", inner, "sh"]
 
 
-@pytest.mark.slow
 def test_a_full_disk_from_the_start(tmp_path: Path) -> None:
     """Where nothing fits the app starts and answers, and what it did waits in memory."""
     found = run(
@@ -107,7 +107,6 @@ def test_a_full_disk_from_the_start(tmp_path: Path) -> None:
     assert "full" in found["last_error"] and found["slowest"] < 5
 
 
-@pytest.mark.slow
 def test_a_full_disk_that_gets_room(tmp_path: Path) -> None:
     """It goes on by itself as soon as there is room."""
     commands = (
@@ -118,7 +117,6 @@ def test_a_full_disk_that_gets_room(tmp_path: Path) -> None:
     check(found)
 
 
-@pytest.mark.slow
 def test_f6_retention_on_a_full_disk(tmp_path: Path) -> None:
     """The ballast goes, then the oldest calls; their space is free again, and new calls are stored."""
     script = [sys.executable, "-m", "tests.crash.full_disk", str(tmp_path)]
@@ -138,7 +136,6 @@ def test_f6_retention_on_a_full_disk(tmp_path: Path) -> None:
     assert found["after"] < 0.8 * found["before"] and found["free"] > 1 << 20, (found, done.stderr)
 
 
-@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """Read-only from the start: one warning, and what is captured waits in memory."""
     commands = f'mount -o remount,ro none "{tmp_path}"'
@@ -165,7 +162,6 @@ def give(folder: Path, owner: int, *, writable: bool) -> None:
         path.chmod((0o755 if writable else 0o555) if path.is_dir() else (0o644 if writable else 0o444))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("taken", ["before the start", "later"])
 def test_f7_permissions_that_are_taken_away(public: Path, taken: str) -> None:
@@ -197,14 +193,12 @@ def test_f7_permissions_that_are_taken_away(public: Path, taken: str) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@pytest.mark.slow
 def test_too_few_files(tmp_path: Path) -> None:
     """A process that may open no more files answers as before, and its counters add up."""
     found = run(tmp_path / "data", before=["sh", "-c", 'ulimit -n 12; exec "$@"', "sh"])
     check(found, stored=False)
 
 
-@pytest.mark.slow
 def test_a_store_that_another_process_holds(tmp_path: Path) -> None:
     """Locked the whole time: nothing is lost, and nobody waits for it but the end."""
     folder = tmp_path / "data"

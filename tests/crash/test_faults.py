@@ -22,6 +22,7 @@ from asgi_llmobs.store.database import Database
 from asgi_llmobs.store.write import Sink
 from tests.crash.hosting import Got, app, ask
 
+pytestmark = pytest.mark.slow
 PATHS = ("/stream", "/plain", "/failing")
 ROOMS = ("capture", "spool", "pipeline", "writer", "store")
 ERRORS = (RuntimeError, MemoryError, RecursionError)
@@ -211,7 +212,7 @@ def fail(*_: object) -> None:
     raise RuntimeError("injected")
 
 
-@pytest.mark.parametrize("what", [pytest.param("rule", marks=pytest.mark.slow), "store", "reading"])
+@pytest.mark.parametrize("what", ["rule", "store", "reading"])
 def test_f26_what_is_slow_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """It works in the writer's thread: the app answers as fast as without it, and the counters add up."""
 

@@ -19,6 +19,7 @@ from tests.crash.test_disk import check, run
 from tests.processes import ROOT
 
 SLOW, LONG = pytest.mark.slow, pytest.mark.long
+pytestmark = pytest.mark.slow
 FILES = (".seg", "llmobs.db", "-wal")
 
 
@@ -117,7 +118,6 @@ def test_f8_each_call_fails(disk: Disk, kind: str, error: str, number: int) -> N
     fails(disk, kind, "", error=error, times=1, **{"from": number})
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("match", [".seg", "llmobs.db"])
 def test_f9_a_disk_that_hangs(disk: Disk, match: str) -> None:

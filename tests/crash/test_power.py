@@ -19,6 +19,7 @@ import pytest
 from tests.crash.identity import adopt
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.slow
 AT_MOST = 1.0  # seconds of calls that may be lost
 SLACK = 4.0  # seconds in which this machine may be busy with other things
 IDLE = 0.2

@@ -14,7 +14,7 @@ from tests.crash.identity import Found, adopt, check, look
 from tests.crash.servers import Load, weighed
 from tests.crash.test_stop import CAP_SECONDS, crowd
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 ADOPTED_SECONDS = 10.0
 
 
@@ -92,7 +92,6 @@ def test_f2_one_worker_after_the_other_is_killed(place: Place) -> None:
     assert found.roots["running"] == 0
 
 
-@pytest.mark.slow
 def test_f19_the_app_forks(place: Place) -> None:
     """Children made by ``os.fork``, by ``multiprocessing`` both ways, and loops in threads: each call once."""
     ids: list[str] = []

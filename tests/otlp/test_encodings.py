@@ -43,6 +43,7 @@ SPANS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(told=st.lists(SPANS, max_size=4))
 def test_what_opentelemetry_writes_is_read(told: list[Told]) -> None:
     """Field by field, in both encodings."""

@@ -151,6 +151,7 @@ def test_a_retried_call_goes_out_once(endpoint: Endpoint) -> None:
     assert sent.status.code == 1
 
 
+@pytest.mark.slow
 def test_a_collector_that_comes_back(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again, and nothing is lost or doubled."""
     endpoint.statuses = [503, 429]
@@ -172,6 +173,7 @@ def test_a_collector_that_refuses(endpoint: Endpoint) -> None:
     assert out.flush() and out.stats()[:3] == (0, 0, {"export refused": 2})
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_it(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collector that hangs delays neither the store nor the end; what is too much is dropped and counted."""
     monkeypatch.setattr(export, "MOST_WAITING", 50)

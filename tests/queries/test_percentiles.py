@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from asgi_llmobs.filters import Filter
 from asgi_llmobs.limits import Retention
 from asgi_llmobs.queries.overview import SHARES, overview
@@ -28,6 +30,7 @@ def near(told: Sequence[int | None], requests: Sequence[Request]) -> bool:
     return all(abs((one or 0) - real) <= 0.02 * real for one, real in zip(told, exact(requests), strict=True))
 
 
+@pytest.mark.slow
 def test_daily_sketches(database: Database) -> None:
     """After late records, retries and retention those of days are what their requests took, and days are read from
     them."""

@@ -101,6 +101,7 @@ def test_p4_kill_9_under_load(number: int, tmp_path: Path) -> None:
     killed(tmp_path / "llmobs.db", 0.05 + 0.13 * number)
 
 
+@pytest.mark.slow
 def test_p4_kill_9_of_a_process_whose_other_threads_hardly_run(tmp_path: Path) -> None:
     """Where the app keeps the interpreter to itself, files are ready in time all the same."""
     database = tmp_path / "llmobs.db"
@@ -114,6 +115,7 @@ def test_p4_kill_9_of_a_process_whose_other_threads_hardly_run(tmp_path: Path) -
     assert len({text.split()[0] for _, text in rows}) == 4_000
 
 
+@pytest.mark.slow
 def test_the_writer_keeps_up_with_a_process_that_computes_on_and_on(tmp_path: Path) -> None:
     """Its calls make room for it: otherwise it would have the interpreter for some hundredths of the time."""
     out, errors = start("keep-up", tmp_path / "llmobs.db").communicate()
@@ -173,6 +175,7 @@ def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path) -> N
     assert check(tmp_path / "llmobs.db", ids) == []
 
 
+@pytest.mark.slow
 def test_f2_a_living_worker_takes_over(tmp_path: Path) -> None:
     """One of two workers is killed: the other, or the one in its place, stores what it left."""
     database = tmp_path / "llmobs.db"

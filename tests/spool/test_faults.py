@@ -173,6 +173,7 @@ def test_f9_a_disk_that_does_not_answer_is_not_waited_for(spool: DurableSpool, m
     assert texts(drain(spool)) == [b"before", b"meanwhile"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", ["there", "full"])
 def test_f21_an_outage_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str) -> None:
     """The writer cannot store what it took, for days: of what was given up meanwhile nothing stays in memory."""

@@ -231,6 +231,7 @@ def test_short_ages_do_not_wait(database: Database, monkeypatch: pytest.MonkeyPa
     assert len(rows(database)["spans"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", ["a reader", "much that is shared"])
 def test_small_steps_where_it_cannot_be_dropped(
     database: Database, monkeypatch: pytest.MonkeyPatch, cause: str

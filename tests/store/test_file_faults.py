@@ -1,7 +1,10 @@
 """A database file that is deleted, moved, replaced, cut or overwritten under us, and a disk that is full."""
 
+import gc
 import os
 import sqlite3
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -236,6 +239,29 @@ def test_salvage_goes_on_where_it_was(
 
     assert salvage_all(second) == COUNT
     second.dispose()
+
+
+def test_salvage_that_is_given_up_in_another_thread(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever lets go of an engine ends what its writer had begun, and nothing is said about it."""
+    database.checkpoint()
+    database.dispose()
+    garble_header(path)
+    first = Database(f"sqlite:///{path}")
+    insist(first)
+    monkeypatch.setattr(salvage, "STEP_SECONDS", 0.0)
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    sink = Sink(first)
+    writer = threading.Thread(target=sink.tend)
+    writer.start()
+    writer.join()
+    del sink, writer
+    gc.collect()
+    first.dispose()
+
+    assert said == []
 
 
 def test_salvage_takes_along_what_people_said(database: Database, path: Path) -> None:

@@ -87,6 +87,7 @@ def test_f14_a_server_that_is_not_there_yet(server: PostgresServer, url: str) ->
     database.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["fast", "immediate", "kill"])
 def test_f14_a_server_that_is_restarted_under_load(server: PostgresServer, database: Database, end: str) -> None:
     """Stopped in an orderly way, at once, or killed: what was acknowledged is there, and nothing is there twice."""
@@ -120,6 +121,7 @@ def test_f14_a_server_that_is_restarted_under_load(server: PostgresServer, datab
     assert set(acknowledged[1:]) <= set(ids)
 
 
+@pytest.mark.slow
 def test_f15_a_backend_that_hangs_between_two_batches(database: Database) -> None:
     """A connection whose other end was stopped is given up within seconds, and the batch goes by a new one."""
     with stopped(backend_of(database)):
@@ -130,6 +132,7 @@ def test_f15_a_backend_that_hangs_between_two_batches(database: Database) -> Non
     assert len(stored(database)) == 2
 
 
+@pytest.mark.slow
 def test_f15_a_backend_that_hangs_inside_a_transaction(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The statement is given up; while the server holds the lock of the hung one nothing is refused."""
     for name, seconds in (("WRITE_SECONDS", 3), ("TURN_SECONDS", 1), ("GRACE_SECONDS", 0)):
@@ -212,6 +215,7 @@ def test_f17_a_slow_server(server: PostgresServer, url: str) -> None:
     assert not troubles and took < 10
 
 
+@pytest.mark.slow
 def test_f19_a_fork_does_not_wait_for_a_slow_server(server: PostgresServer, url: str, tmp_path: Path) -> None:
     """The app forks while a batch takes seconds: it goes on at once, and parent and child lose nothing."""
     with Proxy(server.port) as proxy:
