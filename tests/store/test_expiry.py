@@ -56,14 +56,22 @@ def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "remove", remove)
 
 
+@pytest.fixture(autouse=True)
+def always_today() -> Iterator[None]:
+    """Midnight does not come while a test is under way."""
+    with arriving(0):
+        yield
+
+
 @contextmanager
 def arriving(shift: int) -> Iterator[int]:
     """What is written within arrives *shift* days from today; yields noon of that day."""
-    partitions.KEYS = KEYS.replace("now()", f"(now() + interval '{shift} days')")
+    noon, before = (TODAY + shift) * DAY_NS + DAY_NS // 2, partitions.KEYS
+    partitions.KEYS = KEYS.replace("now()", f"to_timestamp({noon // SECOND})")
     try:
-        yield (TODAY + shift) * DAY_NS + DAY_NS // 2
+        yield noon
     finally:
-        partitions.KEYS = KEYS
+        partitions.KEYS = before
 
 
 def arrive(database: Database, shift: int, *records: Span) -> None:

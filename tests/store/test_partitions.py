@@ -41,9 +41,9 @@ class Calendar:
 
     def turn(self, shift: int) -> int:
         """To *shift* days from today; a time on that day."""
-        query = self._query.replace("now()", f"(now() + interval '{shift} days')")
-        self._monkeypatch.setattr(partitions, "KEYS", query)
-        return (TODAY + shift) * DAY_NS + 3_600 * 10**9
+        seconds = (TODAY + shift) * 86_400 + 3_600
+        self._monkeypatch.setattr(partitions, "KEYS", self._query.replace("now()", f"to_timestamp({seconds})"))
+        return seconds * 10**9
 
 
 def parts(database: Database, table: str = "llmobs_spans") -> dict[str, int]:
