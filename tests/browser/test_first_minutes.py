@@ -33,7 +33,10 @@ def background(page: Any) -> tuple[int, ...]:
     return tuple(int(float(part)) for part in colour.strip("rgba()").split(",")[:3])
 
 
-@pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without"])
+@pytest.mark.parametrize(
+    "java_script",
+    [pytest.param(True, id="with JavaScript"), pytest.param(False, id="without", marks=pytest.mark.slow)],
+)
 def test_from_the_overview_to_the_session(travelled: str, opened: Open, java_script: bool) -> None:
     """Overview, request with its conversation, its trace, its session, and back: links alone lead everywhere."""
     watched = opened(travelled, java_script_enabled=java_script)
@@ -67,6 +70,7 @@ def test_from_the_overview_to_the_session(travelled: str, opened: Open, java_scr
     assert page.locator("tr[data-row]").count() >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without"])
 def test_searching(travelled: str, opened: Open, java_script: bool) -> None:
     """A search is typed in, stands in the address, survives a reload, and can be taken away."""
@@ -83,6 +87,7 @@ def test_searching(travelled: str, opened: Open, java_script: bool) -> None:
     assert page.url == f"{travelled}/_llmobs/requests" and page.locator("tr[data-row]").count() >= 4
 
 
+@pytest.mark.slow
 def test_an_agent_is_a_tree(travelled: str, opened: Open) -> None:
     """Agent, models and tools stand in one tree with their times; choosing a node keeps the address."""
     watched = opened(travelled)
@@ -99,6 +104,7 @@ def test_an_agent_is_a_tree(travelled: str, opened: Open) -> None:
     assert "Kyoto has no airport" in page.locator("main").inner_text()
 
 
+@pytest.mark.slow
 def test_keys(travelled: str, opened: Open) -> None:
     """j and k walk the rows, Enter opens one beside them, / searches, [ and ] go to neighbours; typing is typing."""
     watched = opened(travelled)
@@ -136,6 +142,7 @@ def test_keys(travelled: str, opened: Open) -> None:
     assert at.get_attribute("href") == hrefs[0]
 
 
+@pytest.mark.slow
 def test_theme(travelled: str, opened: Open) -> None:
     """The system decides until the reader does; the choice stays on the next page and in the next visit."""
     watched = opened(travelled, color_scheme="dark")
@@ -157,6 +164,7 @@ def test_theme(travelled: str, opened: Open) -> None:
     assert sum(background(page)) > 600, "the third is the system's again"
 
 
+@pytest.mark.slow
 def test_phone(travelled: str, opened: Open) -> None:
     """What is tapped is there."""
     watched = opened(travelled, viewport={"width": 390, "height": 800}, has_touch=True)
@@ -165,6 +173,7 @@ def test_phone(travelled: str, opened: Open) -> None:
     watched.page.wait_for_url("**/requests/*")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_accessible(travelled: str, opened: Open, scheme: str) -> None:
     """axe finds nothing serious on any page, in either theme."""
@@ -181,6 +190,7 @@ def test_accessible(travelled: str, opened: Open, scheme: str) -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_quiet(travelled: str, opened: Open) -> None:
     """No page complains, breaks its policy, asks anybody outside for anything, or is wider than a phone's screen."""
     watched = opened(travelled)

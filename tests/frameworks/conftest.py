@@ -48,17 +48,6 @@ def interpreter(*modules: str) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Nothing here is encrypted: with one certificate a client is made ten times as fast."""
-    certifi = pytest.importorskip("certifi")
-    whole = Path(certifi.where()).read_text()
-    end = "-----END CERTIFICATE-----\n"
-    path = tmp_path_factory.mktemp("certificates") / "one.pem"
-    path.write_text(whole[whole.index("-----BEGIN") : whole.index(end)] + end)
-    return str(path)
-
-
-@pytest.fixture(scope="session")
 def run(certificate: str) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Runs a script in an interpreter that has what it needs; without one the test is skipped."""
 

@@ -5,6 +5,7 @@ The fake provider, the watched app and its database are in the same process.
 """
 
 import asyncio
+import gc
 import inspect
 import json
 import logging
@@ -155,6 +156,10 @@ class App:
         result = self.get(f"{base}/{scenario.__name__}")["result"]
         sent = self.stage.sent()
         time.sleep(self.settle)
+        until = time.monotonic() + 40
+        while self.obs.stats().open and time.monotonic() < until:  # of a stream that nobody ended
+            gc.collect()
+            time.sleep(0.02)
         self.obs.flush()
         rows = self.get(f"{base}/_llmobs/traces.json?limit=5")["rows"]
         new = [row["trace_id"] for row in rows if row["trace_id"] not in self.seen]

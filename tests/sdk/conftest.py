@@ -40,19 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.sdk)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing here is encrypted: without the whole bundle of certificates a client is made ten times as fast."""
-    certifi = pytest.importorskip("certifi")
-    whole = Path(certifi.where()).read_text()
-    end = "-----END CERTIFICATE-----\n"
-    path = tmp_path_factory.mktemp("certificates") / "one.pem"
-    path.write_text(whole[whole.index("-----BEGIN") : whole.index(end)] + end)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(path))
-        yield
-
-
 class Server(FakeProvider):
     """The fake provider of one SDK, with what that provider says in its own way.
 
