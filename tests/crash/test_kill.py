@@ -93,7 +93,7 @@ def test_f2_kill_9_under_load(place: Place) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("times", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [pytest.param(2, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("place", BACKENDS, indirect=True)
 def test_f2_kill_9_again_and_again(place: Place, times: int) -> None:
     """On one database, at a different moment each time."""

@@ -49,7 +49,7 @@ def test_sighup_replaces_the_workers(name: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.parametrize("name", weighed(["uvicorn-2", "gunicorn"], ["uvicorn-4", "gunicorn-preload", "granian-2"]))
+@pytest.mark.parametrize("name", weighed(["uvicorn-2"], ["uvicorn-4", "gunicorn", "gunicorn-preload", "granian-2"]))
 def test_f2_one_worker_is_killed(name: str, place: Place) -> None:
     """The others take over what it left, within ten seconds; every acknowledged call is there once."""
     with place.serve(name) as server, Load(server) as load:

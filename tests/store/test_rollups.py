@@ -1,6 +1,7 @@
 """Totals and rollups: right after whatever is written, replayed, changed or taken out, and by however many."""
 
 import multiprocessing
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asgi_llmobs.errors import StoreError
 from asgi_llmobs.recompute import Difference, recompute
 from asgi_llmobs.records import Cost, Request, Span, Usage
 from asgi_llmobs.store import removal, sketches
@@ -153,15 +155,17 @@ def write_many(url: str, number: int) -> None:
     database = Database(url)
     sink = Sink(database)
     for batch in range(20):
-        sink.write(
-            [
-                request(
-                    id=f"{number:02x}{batch:04x}{place:04x}000000", session_id=f"s{place % 3}", user_id=f"u{place % 2}",
-                    start_ns=START + batch * HOUR // 5, duration_ns=(number + 1) * SECOND,
-                )
-                for place in range(10)
-            ]
-        )  # fmt: skip
+        records = [
+            request(
+                id=f"{number:02x}{batch:04x}{place:04x}000000", session_id=f"s{place % 3}", user_id=f"u{place % 2}",
+                start_ns=START + batch * HOUR // 5, duration_ns=(number + 1) * SECOND,
+            )
+            for place in range(10)
+        ]  # fmt: skip
+        written = False
+        while not written:  # as the writer does where others held the file for too long
+            with suppress(StoreError):
+                written = bool(sink.write(records))
     database.dispose()
 
 
