@@ -100,7 +100,7 @@ class Server:
             with suppress(ProcessLookupError):
                 self.process.send_signal(each)
 
-    def wait(self, seconds: float = 20.0) -> None:
+    def wait(self, seconds: float = 40.0) -> None:
         """Until it has ended."""
         self.process.wait(seconds)
 
