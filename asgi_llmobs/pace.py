@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["PAUSE_SECONDS", "give_way", "hurried", "paced"]
+__all__ = ["PAUSE_SECONDS", "give_way", "hurried", "paced", "reset_after_fork"]
 
 T = TypeVar("T")
 
@@ -45,6 +45,12 @@ def hurried() -> Iterator[None]:
         yield
     finally:
         _hurried = False
+
+
+def reset_after_fork() -> None:
+    """A forked child waits for nothing yet, though another thread of its parent may have."""
+    global _hurried
+    _hurried = False
 
 
 def paced(items: Iterable[T]) -> Iterator[T]:

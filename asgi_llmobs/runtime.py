@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
+from asgi_llmobs import pace
 from asgi_llmobs.accounting import Stats, host_meter_provider, register
 from asgi_llmobs.capture import clients, outbound, recorder
 from asgi_llmobs.capture.commit import commit
@@ -343,7 +344,7 @@ class LLMObs:
         SQLite must not be carried over a fork: a child would inherit its mutexes, maybe locked, and its notes of file
         locks that only the parent holds. What talks to a server has nothing of that, and the server may be slow.
         """
-        on_server = not self.store.startswith("sqlite")
+        on_server, self._held = not self.store.startswith("sqlite"), False
         self._held = self.writer.pause(SERVER_SECONDS) if on_server else self.writer.pause()
         if self._database is not None and self.store != MEMORY and (self._held or not on_server):
             self._database.dispose()
@@ -426,6 +427,7 @@ def after_fork(*, child: bool) -> None:
         reseed()
         reset()
         outbound.retries.reset_after_fork()
+        pace.reset_after_fork()
     for engine in list(_engines):
         with safely("fork"):
             engine.after_fork(child=child)

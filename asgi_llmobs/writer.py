@@ -267,10 +267,11 @@ class Writer:
         """
         self._pausing = True
         self._alone_until = 0.0
-        with hurried():
-            held = self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else seconds)
-        self._pausing = False
-        return held
+        try:
+            with hurried():
+                return self._turn_lock.acquire(timeout=OPEN_SECONDS if self._sinks is None else seconds)
+        finally:
+            self._pausing = False
 
     @contextmanager
     def _still(self) -> Iterator[None]:

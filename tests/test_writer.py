@@ -1,6 +1,7 @@
 """The writer: what it takes arrives in every sink, through failures, restarts and forks, and nothing twice."""
 
 import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -268,6 +269,36 @@ def test_a_fork_waits_for_no_batch(made):
         writer.resume()
 
     assert writer.flush(40) and sink.got == [span(number).id for number in range(BATCH)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals here")
+def test_a_fork_that_is_given_up(made):
+    """Who is interrupted while he waits for a batch leaves the writer free to go on."""
+    begun, gate = threading.Event(), threading.Event()
+
+    class Held(Sink):
+        def write(self, batch):
+            begun.set()
+            assert gate.wait(40)
+            return super().write(batch)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    sink = Held()
+    spool, writer = made(sink)
+    spool.put(span(1))
+    assert begun.wait(40)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    with pytest.raises(KeyboardInterrupt):
+        writer.pause(40)
+    signal.signal(signal.SIGUSR1, before)
+    gate.set()
+
+    assert writer.flush(40)
+    spool.put(span(2))
+    assert writer.flush(40) and sink.got == [span(1).id, span(2).id]
 
 
 @pytest.mark.parametrize("trouble", list(Trouble))
