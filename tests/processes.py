@@ -11,10 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["ROOT", "free_port", "listening"]
+__all__ = ["ROOT", "crowd", "free_port", "listening"]
 
 ROOT = Path(__file__).parents[1]
 Process = subprocess.Popen[str]
+
+
+def crowd() -> float:
+    """How many times longer anything takes on this machine just now."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def free_port() -> int:

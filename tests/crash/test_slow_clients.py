@@ -89,7 +89,7 @@ async def besieged(port: int) -> tuple[Crowd, float, float]:
     return crowd, alone, among_all
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["uvicorn"])
 def test_f28_slow_senders_and_many_readers(name: str, place: Place) -> None:

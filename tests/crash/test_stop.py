@@ -9,13 +9,14 @@ import pytest
 from tests.crash.conftest import Place
 from tests.crash.identity import adopt, check, check_counters, look
 from tests.crash.servers import NO_LIFESPAN, SERVERS, Load
+from tests.processes import crowd
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 CAP_SECONDS = 5.0
 GRACE_SECONDS = 4.0  # after which what is not stored stays in the spool
 STORES = ("sqlite", "postgresql")
 SLOW, LONG = pytest.mark.slow, pytest.mark.long
-IN_CI = ("uvicorn-4", "uvicorn-reload", "uvicorn-no-lifespan", "gunicorn-asgi", "hypercorn-2", "granian-2", "daphne")
+IN_CI = ("uvicorn-4", "uvicorn-reload", "gunicorn-asgi", "hypercorn-2", "granian-2")
 WAYS = [
     pytest.param((TERM,), marks=SLOW, id="SIGTERM"),
     pytest.param((INT,), marks=LONG, id="SIGINT"),
@@ -23,11 +24,6 @@ WAYS = [
 ]
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def crowd() -> float:
-    """How many times longer anything takes on this machine just now."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def stopped(place: Place, name: str, *how: signal.Signals, calls: int = 60, turn: int = 0) -> float:
@@ -88,14 +84,13 @@ def test_f1_every_server(name: str, how: tuple[signal.Signals, ...], place: Plac
 @pytest.mark.parametrize(
     ("name", "times", "place"),
     [
-        pytest.param("uvicorn-2", 2, STORES[0], marks=SLOW),
         *(pytest.param(name, 20, STORES[0], marks=LONG) for name in SERVERS),
         *(pytest.param(name, 20, STORES[1], marks=LONG) for name in ("uvicorn", "uvicorn-4")),
     ],
     indirect=["place"],
 )
 def test_f1_again_and_again(name: str, times: int, place: Place) -> None:
-    """SIGTERM under load twenty times, on one database; CI does it twice."""
+    """SIGTERM under load twenty times, on one database."""
     for turn in range(times):
         stopped(place, name, TERM, calls=25, turn=turn)
 

@@ -12,7 +12,8 @@ from asgi_llmobs.errors import StoreError
 from tests.crash.conftest import Place
 from tests.crash.identity import Found, adopt, check, look
 from tests.crash.servers import Load, weighed
-from tests.crash.test_stop import CAP_SECONDS, crowd
+from tests.crash.test_stop import CAP_SECONDS
+from tests.processes import crowd
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 ADOPTED_SECONDS = 10.0
@@ -26,7 +27,7 @@ def settled(place: Place, load: Load) -> Found:
     return found
 
 
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("place", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 @pytest.mark.parametrize("name", weighed(["gunicorn-preload"], ["gunicorn", "gunicorn-asgi"]))
 def test_sighup_replaces_the_workers(name: str, place: Place) -> None:
     """gunicorn's reload, twice, under load: new processes go on, the old ones lose nothing."""

@@ -19,7 +19,7 @@ import pytest
 
 from asgi_llmobs import LLMObs
 from tests.crash import identity
-from tests.processes import ROOT
+from tests.processes import ROOT, crowd
 from tests.servers.serving import APP, served
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -167,9 +167,9 @@ def test_p1_sigterm_under_uvicorn(options: tuple[str, ...], tmp_path: Path) -> N
         ids = [f"c{number}" for number in range(60)]
         with ThreadPoolExecutor(4) as clients:
             list(clients.map(lambda id: app.get(f"/below/{id}"), ids))
-        assert app.stop() < 5
+        assert app.stop() < 5 * crowd()
 
-    if "off" not in options:
+    if "off" not in options and crowd() == 1.0:  # else the rest may be left to the next start
         assert set(ids) <= {text for _, text in stored(tmp_path / "llmobs.db")}
     adopt(tmp_path / "llmobs.db")
     assert check(tmp_path / "llmobs.db", ids) == []

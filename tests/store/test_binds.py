@@ -58,7 +58,7 @@ def many(count: int, **given: Any) -> list[Any]:
     ("backend", "count", "most"),
     [
         ("sqlite", 700, LEAST),
-        pytest.param("sqlite", 2_000, 32_766, marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
+        pytest.param("sqlite", 2_000, 32_766, marks=[pytest.mark.long, pytest.mark.timeout(180)]),
         pytest.param("postgresql", 1_000, 0, marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
     ],
 )
