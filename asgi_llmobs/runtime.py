@@ -344,7 +344,8 @@ class LLMObs:
         SQLite must not be carried over a fork: a child would inherit its mutexes, maybe locked, and its notes of file
         locks that only the parent holds. What talks to a server has nothing of that, and the server may be slow.
         """
-        on_server, self._held = not self.store.startswith("sqlite"), False
+        self._held = False
+        on_server = not self.store.startswith("sqlite")
         self._held = self.writer.pause(SERVER_SECONDS) if on_server else self.writer.pause()
         if self._database is not None and self.store != MEMORY and (self._held or not on_server):
             self._database.dispose()

@@ -275,18 +275,20 @@ class Writer:
 
     @contextmanager
     def _still(self) -> Iterator[None]:
-        while self._pausing:  # a lock alone would go to the thread that just gave it up
-            time.sleep(0.001)
+        self._let_forks_go()
         with self._turn_lock:
             yield
+
+    def _let_forks_go(self) -> None:
+        while self._pausing:  # a lock alone would go to the thread that just gave it up
+            time.sleep(0.001)
 
     def _stand_back(self) -> None:
         """Let a fork that waits go before the batch is done: nothing of it is half written here."""
         if self._pausing:
             self._turn_lock.release()
             try:
-                while self._pausing:
-                    time.sleep(0.001)
+                self._let_forks_go()
             finally:
                 self._turn_lock.acquire()
 

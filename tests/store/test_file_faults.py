@@ -218,17 +218,23 @@ def salvage_all(database: Database) -> int:
     return before - 1
 
 
+def garbled(database: Database, path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """What takes the place of a database whose file is damaged; each look at it copies one step."""
+    database.checkpoint()
+    database.dispose()
+    garble_header(path)
+    made = Database(f"sqlite:///{path}")
+    insist(made)
+    monkeypatch.setattr(salvage, "STEP_SECONDS", 0.0)
+    return made
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_salvage_goes_on_where_it_was(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """A process that dies half-way leaves the rest to the next one, and nothing comes twice."""
-    database.checkpoint()
-    database.dispose()
-    garble_header(path)
-    first = Database(f"sqlite:///{path}")
-    insist(first)
-    monkeypatch.setattr(salvage, "STEP_SECONDS", 0.0)
+    first = garbled(database, path, monkeypatch)
     sink = Sink(first)
     for _ in range(step):
         sink.tend()
@@ -245,12 +251,7 @@ def test_salvage_that_is_given_up_in_another_thread(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever lets go of an engine ends what its writer had begun, and nothing is said about it."""
-    database.checkpoint()
-    database.dispose()
-    garble_header(path)
-    first = Database(f"sqlite:///{path}")
-    insist(first)
-    monkeypatch.setattr(salvage, "STEP_SECONDS", 0.0)
+    first = garbled(database, path, monkeypatch)
     said = []
     monkeypatch.setattr(sys, "unraisablehook", said.append)
     sink = Sink(first)
